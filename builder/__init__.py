@@ -1,0 +1,1 @@
+"""Recipes, CPython, OCI and registries: the upper half of ocibuild."""

@@ -1,0 +1,1 @@
+"""Debian, files and sandboxes: the lower half of ocibuild. Never imports `builder`."""

@@ -1,0 +1,181 @@
+"""The four ports through which every effect passes, and the values they carry.
+
+Law: Protocols and frozen values only; nothing here does I/O. Each port has a real implementation (`rootfs.store`,
+`rootfs.transport`, `rootfs.sandbox`, `builder.progress`) and a fake in `tests/fakes`, held to one suite of tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Protocol, Self
+
+from rootfs.digest import Digest
+from rootfs.tree import Slice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What `Store.put` wrote: the digest of the bytes and their number."""
+
+    digest: Digest
+    size: int
+
+
+class Store(Protocol):
+    """Content-addressed blobs, and links from a step's key to the digest of its result."""
+
+    def exists(self, digest: Digest) -> bool:
+        """Whether the blob is here, whole."""
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """The blob for reading, seekable; IntegrityError when it is not here."""
+
+    def put(self, chunks: Iterable[bytes], *, expect: Digest | None = None, size: int | None = None) -> Stored:
+        """Write a blob, all or nothing. IntegrityError when `expect` or `size` is given and does not hold."""
+
+    def link(self, key: Digest, target: Digest) -> None:
+        """Remember that the step with this key made that blob."""
+
+    def lookup(self, key: Digest) -> Digest | None:
+        """The blob a step made, when it is linked and still here."""
+
+
+def read_blob(store: Store, digest: Digest) -> bytes:
+    """All bytes of a (small) blob."""
+    with store.open(digest) as stream:
+        return stream.read()
+
+
+def read_content(store: Store, content: bytes | Slice) -> bytes:
+    """All bytes of a (small) file of a Tree."""
+    if isinstance(content, bytes):
+        return content
+    with store.open(content.blob) as stream:
+        stream.seek(content.offset)
+        return stream.read(content.size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A request body that can be sent again: how to open it, and its length in bytes."""
+
+    open: Callable[[], BinaryIO]
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One HTTP request. `headers` never shows in a repr (it may hold a secret); `attempts` bounds the tries."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | Upload | None = None
+    attempts: int = 5
+
+
+class Response:
+    """Status, headers (names in lower case) and the body as chunks; a context manager that closes the connection."""
+
+    def __init__(
+        self,
+        *,
+        status: int,
+        url: str,
+        headers: Mapping[str, str],
+        chunks: Iterator[bytes],
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.status = status
+        self.url = url
+        self.headers = {name.lower(): value for name, value in headers.items()}
+        self.chunks = chunks
+        self.close = close
+
+    def read(self, limit: int = 64 << 20) -> bytes:
+        """The body, at most `limit` bytes of it (callers that must have all of it check the length)."""
+        data = bytearray()
+        for chunk in self.chunks:
+            data += chunk
+            if len(data) >= limit:
+                break
+        return bytes(data[:limit])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Transport(Protocol):
+    """HTTP with the one retry loop of the project."""
+
+    def send(self, request: Request) -> Response:
+        """The last answer, whatever its status; TransferError when none could be had within `request.attempts`.
+
+        A GET's body that breaks off is resumed inside `chunks`.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """A host directory or file shown at `target` (absolute path inside the sandbox)."""
+
+    source: Path
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A program to run in a root directory: read-only root, these binds, this environment, no network.
+
+    /proc, /dev with /dev/shm and a tmpfs on /tmp are always there; `target`s of binds must exist in `root`.
+    `on_line` sees every line of output as it comes; all of it goes to `log`.
+    """
+
+    root: Path
+    argv: tuple[str, ...]
+    cwd: str = "/"
+    environment: Mapping[str, str]
+    binds: tuple[Bind, ...] = ()
+    log: Path
+    on_line: Callable[[str], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a sandboxed command ended: exit status (128 + signal when killed), its log, seconds of wall time."""
+
+    exit: int
+    log: Path
+    seconds: float
+
+
+class Sandbox(Protocol):
+    """Runs programs of a rootfs, away from the host."""
+
+    def run(self, command: Command) -> Outcome:
+        """Run to the end; HostError when this machine does not allow a sandbox (with the cause and a fix)."""
+
+
+class Reporter(Protocol):
+    """Where progress goes: bars on a terminal, lines elsewhere. Thread-safe."""
+
+    def begin(self, task: str, total: int | None = None, unit: str = "B") -> None:
+        """A long task starts; `total` in `unit`s when known."""
+
+    def advance(self, task: str, amount: int) -> None:
+        """`amount` more units are done."""
+
+    def finish(self, task: str, result: str = "done") -> None:
+        """The task ended."""
+
+    def note(self, text: str) -> None:
+        """A line the user should see."""

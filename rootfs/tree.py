@@ -1,0 +1,224 @@
+"""Tree: a file system as a value. Owner and mode are facts of the Tree, not of the host's disk.
+
+Law: pure algebra; no file is opened here. A path is relative POSIX text without leading or trailing slash, `.` or `..`
+(undecodable bytes as surrogate escapes); order is the order of the path's bytes, so a directory precedes what it holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from rootfs.digest import Digest, canonical_json
+from rootfs.errors import IntegrityError
+
+
+class Kind(StrEnum):
+    """What an entry is; the values are the ones the serialised Tree holds."""
+
+    FILE = "file"
+    DIRECTORY = "dir"
+    SYMLINK = "symlink"
+    HARDLINK = "hardlink"
+    CHARACTER = "char"
+    BLOCK = "block"
+    FIFO = "fifo"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """`size` bytes at `offset` of a stored blob."""
+
+    blob: Digest
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """One member of a Tree.
+
+    `mode` holds the permission bits with setuid, setgid and sticky (0o0 to 0o7777); `mtime` is seconds since the epoch;
+    `link` is a symlink's text or a hard link's target path in the same Tree; `content` is the file's bytes or where they
+    lie (files only); `device` is (major, minor); `xattrs` are sorted (name, value) pairs.
+    """
+
+    path: str
+    kind: Kind
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 0
+    link: str = ""
+    content: bytes | Slice = b""
+    device: tuple[int, int] = (0, 0)
+    xattrs: tuple[tuple[str, bytes], ...] = ()
+
+    def __post_init__(self) -> None:
+        if normalise(self.path) != self.path or not self.path:
+            raise IntegrityError(f"not a path inside a tree: {self.path!r}")
+        if not 0 <= self.mode <= 0o7777:
+            raise IntegrityError(f"not a file mode: {self.mode:#o}", at=self.path)
+
+    @property
+    def size(self) -> int:
+        """Content length in bytes; 0 for everything but files."""
+        return self.content.size if isinstance(self.content, Slice) else len(self.content)
+
+
+def normalise(path: str) -> str:
+    """`./usr//bin/` -> `usr/bin`; IntegrityError when the path is absolute after that, climbs out, or holds a NUL."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts or "\0" in path:
+        raise IntegrityError(f"path leaves the tree: {path!r}")
+    return "/".join(parts)
+
+
+def parent(path: str) -> str:
+    """The directory a path lies in; "" for the root."""
+    return path.rpartition("/")[0]
+
+
+def path_order(path: str) -> bytes:
+    """Sort key: the path's bytes, with the separator below every other byte, so that a directory's content follows it."""
+    return path.encode("utf-8", "surrogateescape").replace(b"/", b"\0")
+
+
+def directory(path: str, mode: int = 0o755, uid: int = 0, gid: int = 0) -> FileEntry:
+    """A directory entry."""
+    return FileEntry(path=path, kind=Kind.DIRECTORY, mode=mode, uid=uid, gid=gid)
+
+
+def file(path: str, content: bytes, mode: int = 0o644, uid: int = 0, gid: int = 0) -> FileEntry:
+    """A regular file whose bytes are at hand."""
+    return FileEntry(path=path, kind=Kind.FILE, mode=mode, uid=uid, gid=gid, content=content)
+
+
+def symlink(path: str, target: str) -> FileEntry:
+    """A symbolic link."""
+    return FileEntry(path=path, kind=Kind.SYMLINK, mode=0o777, link=target)
+
+
+class Tree(Mapping[str, FileEntry]):
+    """path -> FileEntry, immutable, iterated in path order. The root directory itself is not an entry."""
+
+    __slots__ = ("_entries", "_order")
+
+    def __init__(self, entries: Iterable[FileEntry] = ()) -> None:
+        self._entries = {entry.path: entry for entry in entries}
+        self._order = sorted(self._entries, key=path_order)
+
+    def __getitem__(self, path: str) -> FileEntry:
+        return self._entries[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._order)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def with_entries(self, entries: Iterable[FileEntry]) -> Tree:
+        """This tree with `entries` added or put in place of what stood there."""
+        return Tree([*self.values(), *entries])
+
+    def where(self, keep: Callable[[FileEntry], bool]) -> Tree:
+        """The entries for which `keep` holds."""
+        return Tree(entry for entry in self.values() if keep(entry))
+
+    def below(self, prefix: str) -> Iterator[FileEntry]:
+        """The entries that lie under a directory, in path order, without the directory."""
+        start = prefix + "/"
+        return (entry for entry in self.values() if entry.path.startswith(start))
+
+    def changes_since(self, base: Tree) -> Tree:
+        """The entries that `base` does not hold exactly so: what a layer upon `base` must carry."""
+        return self.where(lambda entry: base.get(entry.path) != entry)
+
+    def with_parents(self) -> Tree:
+        """This tree with a 0755 root-owned directory for every parent it does not name."""
+        missing: dict[str, FileEntry] = {}
+        for path in self._entries:
+            up = parent(path)
+            while up and up not in self._entries and up not in missing:
+                missing[up] = directory(up)
+                up = parent(up)
+        return self.with_entries(missing.values()) if missing else self
+
+    def clamped(self, epoch: int) -> Tree:
+        """This tree with no mtime later than `epoch` (seconds; reproducible-builds.org, SOURCE_DATE_EPOCH)."""
+        return Tree(e if e.mtime <= epoch else replace(e, mtime=epoch) for e in self.values())
+
+    def resolve(self, path: str) -> str:
+        """The path with every symlink among its parents followed inside the tree; the last part is not followed."""
+        done: list[str] = []
+        todo = [part for part in path.split("/") if part not in ("", ".")]
+        hops = 0
+        while todo:
+            part = todo.pop(0)
+            if part == "..":
+                done = done[:-1]
+                continue
+            entry = self._entries.get("/".join([*done, part]))
+            if entry is None or entry.kind is not Kind.SYMLINK or not todo:
+                done.append(part)
+                continue
+            hops += 1
+            if hops > 40:
+                raise IntegrityError(f"too many symbolic links: {path!r}")
+            if entry.link.startswith("/"):
+                done = []
+            todo = [p for p in entry.link.split("/") if p not in ("", ".")] + todo
+        return "/".join(done)
+
+    def to_bytes(self) -> bytes:
+        """The canonical JSON form: a list with one object an entry, defaults left out."""
+        return canonical_json([_to_value(entry) for entry in self.values()])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Tree:
+        """Read what `to_bytes` wrote; IntegrityError when it is anything else."""
+        try:
+            return cls(_from_value(value) for value in json.loads(data.decode("utf-8", "surrogateescape")))
+        except (ValueError, KeyError, TypeError) as error:
+            raise IntegrityError("a stored tree cannot be read", because=str(error)) from error
+
+
+def _to_value(entry: FileEntry) -> dict[str, Any]:
+    value: dict[str, Any] = {"path": entry.path, "kind": entry.kind.value, "mode": entry.mode, "mtime": entry.mtime}
+    if entry.uid or entry.gid:
+        value["owner"] = [entry.uid, entry.gid]
+    if entry.link:
+        value["link"] = entry.link
+    if isinstance(entry.content, Slice):
+        value["slice"] = [str(entry.content.blob), entry.content.offset, entry.content.size]
+    elif entry.content:
+        value["bytes"] = entry.content.hex()
+    if entry.device != (0, 0):
+        value["device"] = list(entry.device)
+    if entry.xattrs:
+        value["xattrs"] = [[name, data.hex()] for name, data in entry.xattrs]
+    return value
+
+
+def _from_value(value: dict[str, Any]) -> FileEntry:
+    content: bytes | Slice = bytes.fromhex(value.get("bytes", ""))
+    if "slice" in value:
+        blob, offset, size = value["slice"]
+        content = Slice(blob=Digest.parse(blob), offset=offset, size=size)
+    uid, gid = value.get("owner", (0, 0))
+    major, minor = value.get("device", (0, 0))
+    return FileEntry(
+        path=value["path"],
+        kind=Kind(value["kind"]),
+        mode=value["mode"],
+        uid=uid,
+        gid=gid,
+        mtime=value["mtime"],
+        link=value.get("link", ""),
+        content=content,
+        device=(major, minor),
+        xattrs=tuple((name, bytes.fromhex(data)) for name, data in value.get("xattrs", ())),
+    )
