@@ -1,6 +1,6 @@
 """Architecture: one table from Debian's names to OCI platforms and GNU triplets.
 
-Law: data and look-ups only. Sources: dpkg's tables (`dpkg-architecture -L`), image-spec config.md (GOARCH, GOARM values).
+Law: data and look-ups only. Sources: `dpkg-architecture -L`, image-spec config.md (GOARCH, GOARM).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The Store on disk: one directory of content-addressed blobs, and links from step keys to results.
 
-Law: knows files and digests, never what a blob means. `blobs/<algorithm>/<hex>` is the image layout's own blob directory
-(image-spec, image-layout.md), `links/<hex>` holds the digest a step made. Everything is written to `tmp/`, synced and
-renamed, so a blob that is here is whole; blobs are read-only files.
+Law: knows files and digests, never what a blob means. `blobs/<algorithm>/<hex>` is the blob directory of an image
+layout (image-spec, image-layout.md), `links/<hex>` holds the digest a step made. Everything is written to `tmp/`,
+synced and renamed, so a blob that is here is whole; blobs are read-only files.
 """
 
 from __future__ import annotations

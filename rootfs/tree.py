@@ -42,8 +42,8 @@ class FileEntry:
     """One member of a Tree.
 
     `mode` holds the permission bits with setuid, setgid and sticky (0o0 to 0o7777); `mtime` is seconds since the epoch;
-    `link` is a symlink's text or a hard link's target path in the same Tree; `content` is the file's bytes or where they
-    lie (files only); `device` is (major, minor); `xattrs` are sorted (name, value) pairs.
+    `link` is a symlink's text or a hard link's target path in the same Tree; `content` is the file's bytes or where
+    they lie (files only); `device` is (major, minor); `xattrs` are sorted (name, value) pairs.
     """
 
     path: str
@@ -83,7 +83,7 @@ def parent(path: str) -> str:
 
 
 def path_order(path: str) -> bytes:
-    """Sort key: the path's bytes, with the separator below every other byte, so that a directory's content follows it."""
+    """Sort key: the path's bytes, the separator below every other byte, so that a directory's content follows it."""
     return path.encode("utf-8", "surrogateescape").replace(b"/", b"\0")
 
 
