@@ -1,0 +1,60 @@
+"""Version: dpkg's order of version numbers (Debian policy 5.6.12).
+
+Law: pure. `[epoch:]upstream[-revision]`; `~` sorts before the end, the end before letters, letters before the rest;
+runs of digits compare as numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import total_ordering
+
+from rootfs.errors import IntegrityError
+
+_VALID = re.compile(r"(?:(\d+):)?([A-Za-z0-9.+~:-]+?)(?:-([A-Za-z0-9.+~]+))?\Z")
+_RUNS = re.compile(r"(\D*)(\d*)")
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True, eq=False)
+class Version:
+    """A version number; equal versions may be written differently (`1.0` and `1.0-0`)."""
+
+    text: str
+    _key: tuple[object, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Version:
+        """From its text; IntegrityError when it is not a version."""
+        match = _VALID.match(text)
+        if not match:
+            raise IntegrityError(f"not a Debian version: {text!r}")
+        epoch, upstream, revision = match.groups()
+        return cls(text, (int(epoch or 0), _part_key(upstream), _part_key(revision or "")))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Version) and self._key == other._key
+
+    def __lt__(self, other: Version) -> bool:
+        return self._key < other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _part_key(part: str) -> tuple[tuple[tuple[int, ...], int], ...]:
+    """Alternating (non-digits, number) pairs; every non-digit run ends in 0, the rank of "end"."""
+    pairs = [((*(_rank(char) for char in letters), 0), int(digits or 0)) for letters, digits in _RUNS.findall(part)]
+    while pairs and pairs[-1] == ((0,), 0):
+        pairs.pop()
+    return tuple(pairs)
+
+
+def _rank(char: str) -> int:
+    if char == "~":
+        return -1
+    return ord(char) if char.isalpha() else ord(char) + 256
