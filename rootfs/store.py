@@ -7,17 +7,14 @@ synced and renamed, so a blob that is here is whole; blobs are read-only files.
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 from rootfs.digest import Digest
-from rootfs.errors import HostError, IntegrityError
+from rootfs.errors import IntegrityError
+from rootfs.files import unfinished
 from rootfs.ports import Stored
 
 
@@ -47,23 +44,23 @@ class DiskStore:
         algorithm = expect.algorithm if expect else "sha256"
         hasher = hashlib.new(algorithm)
         written = 0
-        with self._temporary() as stream:
+        with unfinished(self.root / "tmp") as file:
             for chunk in chunks:
                 hasher.update(chunk)
-                stream.write(chunk)
+                file.stream.write(chunk)
                 written += len(chunk)
                 if size is not None and written > size:
                     break
             digest = Digest(algorithm, hasher.hexdigest())
             check(digest, written, expect=expect, size=size)
-            self._publish(stream, self._blob(digest))
+            file.publish(self._blob(digest), 0o444)
         return Stored(digest=digest, size=written)
 
     def link(self, key: Digest, target: Digest) -> None:
         """Remember a step's result; a later link with the same key takes the place of the earlier."""
-        with self._temporary() as stream:
-            stream.write(str(target).encode())
-            self._publish(stream, self._link(key))
+        with unfinished(self.root / "tmp") as file:
+            file.stream.write(str(target).encode())
+            file.publish(self._link(key), 0o444)
 
     def lookup(self, key: Digest) -> Digest | None:
         """A step's result, or None when the step has not run here or its blob is gone."""
@@ -79,28 +76,6 @@ class DiskStore:
     def _link(self, key: Digest) -> Path:
         return self.root / "links" / key.hex
 
-    @contextmanager
-    def _temporary(self) -> Iterator[BinaryIO]:
-        """A new file that is gone at the end unless `_publish` moved it; host trouble becomes a HostError."""
-        path: str | None = None
-        try:
-            (self.root / "tmp").mkdir(parents=True, exist_ok=True)
-            descriptor, path = tempfile.mkstemp(dir=self.root / "tmp")
-            with os.fdopen(descriptor, "wb") as stream:
-                yield stream
-        except OSError as error:
-            raise host_error(error, self.root) from error
-        finally:
-            if path is not None:
-                Path(path).unlink(missing_ok=True)
-
-    def _publish(self, stream: BinaryIO, target: Path) -> None:
-        stream.flush()
-        os.fchmod(stream.fileno(), 0o444)
-        os.fsync(stream.fileno())
-        target.parent.mkdir(parents=True, exist_ok=True)
-        Path(stream.name).replace(target)
-
 
 def check(digest: Digest, written: int, *, expect: Digest | None, size: int | None) -> None:
     """IntegrityError unless the bytes written are the bytes expected."""
@@ -109,18 +84,3 @@ def check(digest: Digest, written: int, *, expect: Digest | None, size: int | No
         raise IntegrityError("size differs", because=f"expected {size} bytes, got {got}")
     if expect is not None and digest != expect:
         raise IntegrityError("digest differs", because=f"expected {expect}, got {digest}")
-
-
-def host_error(error: OSError, place: Path) -> HostError:
-    """What the operating system refused, as an error with a way out."""
-    hints = {
-        errno.ENOSPC: "free some space, or move the store with --store or OCIBUILD_STORE; what was fetched is kept",
-        errno.EDQUOT: "free some of your quota, or move the store with --store or OCIBUILD_STORE",
-        errno.EACCES: "choose a directory you may write with --store or OCIBUILD_STORE",
-        errno.EROFS: "choose a directory you may write with --store or OCIBUILD_STORE",
-    }
-    return HostError(
-        f"cannot write to {place}",
-        because=error.strerror or str(error),
-        hint=hints.get(error.errno or 0),
-    )

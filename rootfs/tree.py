@@ -134,8 +134,18 @@ class Tree(Mapping[str, FileEntry]):
         return (entry for entry in self.values() if entry.path.startswith(start))
 
     def changes_since(self, base: Tree) -> Tree:
-        """The entries that `base` does not hold exactly so: what a layer upon `base` must carry."""
-        return self.where(lambda entry: base.get(entry.path) != entry)
+        """The entries that `base` does not hold: what a layer upon `base` must carry.
+
+        A directory that differs in nothing but its mtime is not a change.
+        """
+
+        def changed(entry: FileEntry) -> bool:
+            below = base.get(entry.path)
+            if below is None or entry.kind is not Kind.DIRECTORY:
+                return below != entry
+            return replace(below, mtime=entry.mtime) != entry
+
+        return self.where(changed)
 
     def with_parents(self) -> Tree:
         """This tree with a 0755 root-owned directory for every parent it does not name."""
@@ -150,6 +160,10 @@ class Tree(Mapping[str, FileEntry]):
     def clamped(self, epoch: int) -> Tree:
         """This tree with no mtime later than `epoch` (seconds; reproducible-builds.org, SOURCE_DATE_EPOCH)."""
         return Tree(e if e.mtime <= epoch else replace(e, mtime=epoch) for e in self.values())
+
+    def dated(self, epoch: int) -> Tree:
+        """This tree with every mtime set to `epoch` (seconds)."""
+        return Tree(replace(entry, mtime=epoch) for entry in self.values())
 
     def resolve(self, path: str) -> str:
         """The path with every symlink among its parents followed inside the tree; the last part is not followed."""
@@ -182,7 +196,7 @@ class Tree(Mapping[str, FileEntry]):
         """Read what `to_bytes` wrote; IntegrityError when it is anything else."""
         try:
             return cls(_from_value(value) for value in json.loads(data.decode("utf-8", "surrogateescape")))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError("a stored tree cannot be read", because=str(error)) from error
 
 

@@ -1,0 +1,97 @@
+"""The command line: argv in, one line on stdout, everything else on stderr, an exit status.
+
+Law: parses and prints; each verb's module is imported only when the verb is called, so that `--version` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from builder.version import VERSION
+from rootfs.errors import OcibuildError, UsageError
+from rootfs.files import host_error
+
+_VERBS = {
+    "recipe": "Build the image of a recipe; push it where --push says.",
+    "lock": "Resolve a recipe anew and write its lock.",
+    "settings": "Print every setting with its value and where it comes from.",
+}
+
+
+class _Verbs(click.Group):
+    """Looks up a verb's module by the verb's name."""
+
+    # ruff: noqa: ARG002 (click gives every method its context)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        command = importlib.import_module(f"builder.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(_VERBS.items()))
+
+
+@click.command(cls=_Verbs, subcommand_metavar="VERB ...", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="ocibuild", message="%(prog)s %(version)s")
+def cli() -> None:
+    """One TOML recipe in, one reproducible Python image out: no Docker, no daemon, no root."""
+
+
+def main() -> None:
+    """The `ocibuild` program."""
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: list[str]) -> int:
+    """Carry out a command line; the exit status (docs/reference/exit-codes.md)."""
+    try:
+        cli.main(argv, prog_name="ocibuild", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except BrokenPipeError:
+        return 141
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (every failure ends here, as a message)
+        text, status = _explain(error)
+        print(text if "--debug" not in argv else f"{traceback.format_exc()}{text}", file=sys.stderr)
+        return status
+    return 0
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    """What to print for a failure, and the exit status."""
+    match error:
+        case click.exceptions.NoArgsIsHelpError():
+            return error.format_message(), 2
+        case click.Abort() | KeyboardInterrupt():
+            return "interrupted; what is finished is kept, run the same command to go on", 130
+        case click.ClickException():
+            context = error.ctx if isinstance(error, click.UsageError) else None
+            hint = f"{context.command_path} --help" if context else None
+            usage = UsageError(error.format_message(), hint=hint)
+            return usage.render(), usage.exit_code
+        case OSError():
+            error = host_error(error, Path(str(error.filename or "a file")))
+        case _:
+            pass
+    if isinstance(error, OcibuildError):
+        return error.render(), error.exit_code
+    return f"{traceback.format_exc()}error: this is a bug in ocibuild; please report it with the above", 70
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -12,7 +12,7 @@ from functools import total_ordering
 
 from rootfs.errors import IntegrityError
 
-_VALID = re.compile(r"(?:(\d+):)?([A-Za-z0-9.+~:-]+?)(?:-([A-Za-z0-9.+~]+))?\Z")
+_VALID = re.compile(r"(?:([0-9]+):)?([0-9][A-Za-z0-9.+~:-]*?)(?:-([A-Za-z0-9.+~]+))?\Z")
 _RUNS = re.compile(r"(\D*)(\d*)")
 
 
@@ -28,7 +28,7 @@ class Version:
     def parse(cls, text: str) -> Version:
         """From its text; IntegrityError when it is not a version."""
         match = _VALID.match(text)
-        if not match:
+        if not match or (match[1] is None and ":" in match[2]):
             raise IntegrityError(f"not a Debian version: {text!r}")
         epoch, upstream, revision = match.groups()
         return cls(text, (int(epoch or 0), _part_key(upstream), _part_key(revision or "")))
@@ -47,11 +47,14 @@ class Version:
 
 
 def _part_key(part: str) -> tuple[tuple[tuple[int, ...], int], ...]:
-    """Alternating (non-digits, number) pairs; every non-digit run ends in 0, the rank of "end"."""
-    pairs = [((*(_rank(char) for char in letters), 0), int(digits or 0)) for letters, digits in _RUNS.findall(part)]
-    while pairs and pairs[-1] == ((0,), 0):
-        pairs.pop()
-    return tuple(pairs)
+    """(non-digits, number) pairs; every run of non-digits, and the whole, ends in 0, the rank of "end".
+
+    There is always a first pair, so that a missing part equals `0`.
+    """
+    runs = _RUNS.findall(part)
+    first, rest = runs[0], [run for run in runs[1:] if run != ("", "")]
+    pairs = [((*(_rank(char) for char in letters), 0), int(digits or 0)) for letters, digits in (first, *rest)]
+    return (*pairs, ((0,), 0))
 
 
 def _rank(char: str) -> int:

@@ -1,0 +1,5 @@
+"""`python -m builder`: the same as `ocibuild`."""
+
+from builder.cli import main
+
+main()

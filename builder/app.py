@@ -1,0 +1,160 @@
+"""App: one function for each verb of the command line, from Settings to a result.
+
+Law: wires the real ports together and calls the modules in order; makes no decision that is a recipe's or a module's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.execute import Tools, execute
+from builder.lock import Lock
+from builder.oci.descriptor import Descriptor
+from builder.oci.layout import write_layout
+from builder.plan import make_plan
+from builder.recipe import Recipe
+from builder.registry.auth import Credentials, credentials_for
+from builder.registry.client import Registry
+from builder.registry.reference import Reference
+from builder.registry.transfer import push
+from builder.resolve import resolve
+from builder.settings import Settings
+from rootfs.architecture import Architecture
+from rootfs.errors import HostError, LockError, RecipeError
+from rootfs.files import replacing
+from rootfs.ports import Reporter
+from rootfs.sandbox.namespaces import NamespaceSandbox
+from rootfs.store import DiskStore
+from rootfs.transport import HttpTransport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A recipe, and where its lock belongs."""
+
+    recipe: Recipe
+    path: Path
+    lock_path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A built image: its layout, its tag there, its manifest's descriptor."""
+
+    layout: Path
+    tag: str
+    descriptor: Descriptor
+
+
+def find_recipe(name: str, *, overrides: Sequence[str] = (), lock: Path | None = None) -> Found:
+    """Read a recipe: the path as given, then `./recipes/`, then the shipped ones; RecipeError when there is none.
+
+    The lock lies beside the recipe; a shipped recipe's lock lies in the current directory.
+    """
+    file_name = name if name.endswith(".toml") else f"{name}.toml"
+    shipped = [Path(__file__).parent / "_recipes", Path(__file__).parents[1] / "recipes"]
+    places = [Path(name), Path(file_name), Path("recipes") / file_name, *(place / file_name for place in shipped)]
+    for path in places:
+        if path.is_file():
+            recipe = Recipe.parse(path.read_bytes(), at=str(path), overrides=overrides)
+            beside = Path() if path.parent in shipped else path.parent
+            return Found(recipe=recipe, path=path, lock_path=lock or beside / f"{path.stem}.lock.toml")
+    known = sorted({path.stem for place in shipped for path in place.glob("*.toml") if ".lock" not in path.name})
+    raise RecipeError(f"no such recipe: {name}", hint=f"give a path, or one of the shipped: {', '.join(known)}")
+
+
+@contextmanager
+def open_tools(settings: Settings, reporter: Reporter) -> Iterator[Tools]:
+    """The real ports, as the settings say."""
+    store = Path(settings.store.value)
+    proxy = settings.proxy.value
+    with HttpTransport(
+        verify=Path(settings.ca_bundle.value) if settings.ca_bundle.value else None,
+        proxies={"http": proxy, "https": proxy} if proxy else None,
+        no_proxy=[entry.strip() for entry in settings.no_proxy.value.split(",") if entry.strip()],
+    ) as transport:
+        yield Tools(
+            store=DiskStore(store),
+            transport=transport,
+            sandbox=NamespaceSandbox(),
+            reporter=reporter,
+            mirrors=settings.mirrors,
+            work=store / "work",
+            jobs=int(settings.jobs.value),
+        )
+
+
+def write_lock(found: Found, tools: Tools, *, epoch: int | None) -> Lock:
+    """Resolve a recipe and write its lock, whatever was there."""
+    lock = resolve(
+        found.recipe,
+        Architecture.host(),
+        transport=tools.transport,
+        store=tools.store,
+        mirrors=tools.mirrors,
+        reporter=tools.reporter,
+        now=int(time.time()),
+        epoch=epoch,
+    )
+    with replacing(found.lock_path) as stream:
+        stream.write(lock.to_bytes())
+    return lock
+
+
+def read_lock(found: Found, tools: Tools, *, locked: bool, epoch: int | None) -> Lock:
+    """The lock beside the recipe when it matches; else a new one, or LockError when `locked` forbids that."""
+    platform = f"linux/{Architecture.host().oci}"
+    path = found.lock_path
+    lock = Lock.parse(path.read_bytes(), at=str(path)) if path.exists() else None
+    if lock is not None and lock.matches(found.recipe, platform):
+        return lock
+    if locked:
+        because = "there is none" if lock is None else "it was made for another recipe or platform"
+        raise LockError(
+            "no lock for this recipe", at=str(path), because=because, hint=f"run `ocibuild lock {found.path}`"
+        )
+    tools.reporter.note(f"{path}: {'not there' if lock is None else 'out of date'}, resolving")
+    return write_lock(found, tools, epoch=epoch)
+
+
+def build(found: Found, lock: Lock, tools: Tools, *, output: Path, tag: str | None) -> Built:
+    """Have the image, as a layout at `output/<recipe's name>` under its tag."""
+    tag = tag or found.recipe.tag(lock.python.version)
+    descriptor = execute(make_plan(found.recipe, lock), tools)
+    layout = output / found.recipe.name
+    write_layout(layout, tools.store, descriptor, ref_name=tag)
+    return Built(layout=layout, tag=tag, descriptor=descriptor)
+
+
+def push_image(
+    built: Built, targets: Sequence[str], tools: Tools, *, plain_http: bool, auth_files: Sequence[Path]
+) -> list[Reference]:
+    """Push a built image to every target (`host/repository[:tag]`; the image's own tag when none is given)."""
+    pushed = []
+    for target in targets:
+        reference = Reference.parse(target)
+        registry = Registry(
+            tools.transport, reference, plain_http=plain_http, credentials=_credentials(reference, auth_files)
+        )
+        tag = reference.tag or built.tag
+        push(tools.store, built.descriptor, registry, [tag], tools.reporter)
+        pushed.append(reference)
+    return pushed
+
+
+def _credentials(reference: Reference, auth_files: Sequence[Path]) -> Credentials | None:
+    """What the first of the user's own credential files says of a registry."""
+    for path in auth_files:
+        try:
+            credentials = credentials_for(reference, path.read_bytes())
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise HostError("cannot read the credentials", at=str(path), because=str(error)) from error
+        if credentials is not None:
+            return credentials
+    return None

@@ -1,0 +1,54 @@
+"""Options that several verbs share, and the way from them to Settings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from builder.app import Found, find_recipe
+from builder.progress import make_reporter
+from builder.settings import Settings, read_settings
+from rootfs.ports import Reporter
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_SETTINGS = (
+    click.option("--store", metavar="DIR", help="Directory of everything fetched and made."),
+    click.option("--mirror", metavar="URL", help="Debian mirror to fetch from."),
+    click.option("--security-mirror", metavar="URL", help="Mirror of Debian's security archive."),
+    click.option("--proxy", metavar="URL", help="HTTP and HTTPS proxy."),
+    click.option("--ca-bundle", metavar="FILE", help="PEM certificates to trust instead of the usual ones."),
+    click.option("--jobs", "-j", metavar="N", help="How many things to do at once."),
+)
+_RECIPE = (
+    click.argument("recipe"),
+    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe."),
+    click.option("--lock", "lock_path", metavar="FILE", type=click.Path(path_type=Path), help="The lock's place."),
+    click.option("--debug", is_flag=True, expose_value=False, help="Show where an error was raised."),
+)
+
+
+def settings_options(function: _Function) -> _Function:
+    """The options behind the settings of the same names."""
+    for option in reversed(_SETTINGS):
+        function = option(function)
+    return function
+
+
+def recipe_options(function: _Function) -> _Function:
+    """The recipe, its overrides and its lock."""
+    for option in reversed(_RECIPE):
+        function = option(function)
+    return function
+
+
+def begin(
+    recipe: str, overrides: tuple[str, ...], lock_path: Path | None, flags: dict[str, str | None]
+) -> tuple[Found, Settings, Reporter]:
+    """The recipe, the settings and a reporter on stderr: how every verb that builds starts."""
+    settings = read_settings(flags)
+    return find_recipe(recipe, overrides=overrides, lock=lock_path), settings, make_reporter(sys.stderr)

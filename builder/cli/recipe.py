@@ -1,0 +1,53 @@
+"""`ocibuild recipe`: recipe in, image out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from builder.app import build, open_tools, push_image, read_lock
+from builder.cli.options import begin, recipe_options, settings_options
+from builder.settings import auth_files, source_date_epoch
+
+
+@click.command(name="recipe")
+@recipe_options
+@settings_options
+@click.option("--push", "targets", multiple=True, metavar="REFERENCE", help="Push to host/repository[:tag].")
+@click.option("--plain-http", is_flag=True, help="Speak plain http to the registry.")
+@click.option("--locked", is_flag=True, help="Never resolve: a missing or stale lock is an error.")
+@click.option("--output", default="dist", metavar="DIR", type=click.Path(path_type=Path), show_default=True)
+@click.option("--tag", metavar="TAG", help="The image's tag, in place of the recipe's.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of one line.")
+def command(
+    recipe: str,
+    overrides: tuple[str, ...],
+    lock_path: Path | None,
+    targets: tuple[str, ...],
+    output: Path,
+    tag: str | None,
+    *,
+    plain_http: bool,
+    locked: bool,
+    as_json: bool,
+    **flags: str | None,
+) -> None:
+    """Build the image of RECIPE: a path, or the name of a recipe in ./recipes or of a shipped one.
+
+    Prints one line: the image layout, or with --push each repository, and the manifest's digest.
+    """
+    found, settings, reporter = begin(recipe, overrides, lock_path, flags)
+    with open_tools(settings, reporter) as tools:
+        lock = read_lock(found, tools, locked=locked, epoch=source_date_epoch())
+        built = build(found, lock, tools, output=output, tag=tag)
+        pushed = push_image(built, targets, tools, plain_http=plain_http, auth_files=auth_files())
+    digest = str(built.descriptor.digest)
+    names = [f"{reference.host}/{reference.repository}" for reference in pushed] or [str(built.layout)]
+    if as_json:
+        value = {"layout": str(built.layout), "tag": built.tag, "digest": digest, "pushed": names if pushed else []}
+        click.echo(json.dumps(value))
+    else:
+        for name in names:
+            click.echo(f"{name}@{digest}")

@@ -1,0 +1,306 @@
+"""Execute: a plan -> results in the Store. A step whose key is there is skipped; independent ones run in parallel.
+
+Law: knows how each kind of step is done by handing it to the module whose work it is; every effect goes through the
+ports. A result is linked to its key only when it is whole, so whatever stops a run, the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from builder.oci.check import check_image
+from builder.oci.config import ImageConfig, rfc3339
+from builder.oci.descriptor import MANIFEST, Descriptor, Platform
+from builder.oci.image import assemble
+from builder.oci.layer import Layer, pack
+from builder.oci.manifest import Manifest
+from builder.plan import Step
+from builder.python.compile import PythonOptions, compile_python
+from builder.python.source import fetch_source
+from builder.python.versions import find
+from rootfs.architecture import Architecture
+from rootfs.archive import CANONICAL, fetch
+from rootfs.bootstrap import bootstrap
+from rootfs.debian.deb import Unpacked, unpack
+from rootfs.digest import Digest, canonical_json
+from rootfs.errors import LockError
+from rootfs.extract import extract
+from rootfs.ports import Reporter, Sandbox, Store, Transport, read_blob
+from rootfs.tree import FileEntry, Slice, Tree, directory, file
+
+MOUNT_POINTS = ("build", "pip")
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """The ports and what else running a plan takes: mirrors by archive, a directory to work in, a number of jobs."""
+
+    store: Store
+    transport: Transport
+    sandbox: Sandbox
+    reporter: Reporter
+    mirrors: Mapping[str, str]
+    work: Path
+    jobs: int
+
+
+def execute(plan: Step, tools: Tools) -> Descriptor:
+    """Have the image of this plan in the store; its manifest's descriptor."""
+    steps = _missing(plan, tools.store)
+    if steps:
+        downloads = [download for step in steps for download in step.downloads]
+        fetch(
+            downloads,
+            transport=tools.transport,
+            store=tools.store,
+            mirrors=tools.mirrors,
+            reporter=tools.reporter,
+            task="fetch .debs",
+        )
+        _run_all(steps, tools)
+    manifest = read_blob(tools.store, _result(plan, tools.store))
+    return replace(Descriptor.of(MANIFEST, manifest), platform=_platform(plan.parameters["platform"]))
+
+
+def _missing(plan: Step, store: Store) -> list[Step]:
+    """The steps to run, inputs first: those without a whole result that something to be run needs."""
+    needed: dict[Digest, Step] = {}
+
+    def visit(step: Step) -> None:
+        if step.key in needed or _is_whole(step, store):
+            return
+        for before in step.inputs:
+            visit(before)
+        needed[step.key] = step
+
+    visit(plan)
+    return list(needed.values())
+
+
+def _is_whole(step: Step, store: Store) -> bool:
+    """Whether the step's result is in the store with every blob that it refers to."""
+    result = store.lookup(step.key)
+    if result is None:
+        return False
+    return all(store.exists(digest) for digest in _references(step.kind, read_blob(store, result), store))
+
+
+def _references(kind: str, data: bytes, store: Store) -> Iterator[Digest]:
+    """The blobs a result refers to; a blob is only read after it was yielded, and so found to be there."""
+    match kind:
+        case "image":
+            for child in Manifest.parse(data).children:
+                yield child.digest
+        case "layer":
+            yield Layer.from_bytes(data).descriptor.digest
+        case "fragment":
+            yield from _blobs(Unpacked.from_bytes(data).tree)
+        case "compile":
+            for digest in _parts(data).values():
+                yield digest
+                yield from _blobs(Tree.from_bytes(read_blob(store, digest)))
+        case _:
+            yield from _blobs(Tree.from_bytes(data))
+
+
+def _blobs(tree: Tree) -> set[Digest]:
+    return {entry.content.blob for entry in tree.values() if isinstance(entry.content, Slice)}
+
+
+def _parts(data: bytes) -> dict[str, Digest]:
+    """What a compile made: the digest of each part's Tree, by name."""
+    return {name: Digest.parse(text) for name, text in json.loads(data).items()}
+
+
+def _run_all(steps: list[Step], tools: Tools) -> None:
+    """Run the steps as their inputs come in. Compiling stays in this thread: it is the one that Ctrl-C reaches."""
+    by_key = {step.key: step for step in steps}
+    sorter = TopologicalSorter({key: [i.key for i in step.inputs if i.key in by_key] for key, step in by_key.items()})
+    sorter.prepare()
+    running: dict[Future[None], Digest] = {}
+    unpacking = sum(step.kind == "fragment" for step in steps)
+    if unpacking:
+        tools.reporter.begin("unpack .debs", total=unpacking, unit="packages")
+    pool = ThreadPoolExecutor(max_workers=tools.jobs, thread_name_prefix="step")
+    try:
+        while sorter.is_active():
+            inline: list[Step] = []
+            for key in sorter.get_ready():
+                step = by_key[key]
+                if step.kind == "compile":
+                    inline.append(step)
+                else:
+                    running[pool.submit(_run, step, tools)] = key
+            for step in inline:
+                _run(step, tools)
+                sorter.done(step.key)
+            if running and not inline:
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    sorter.done(running.pop(future))
+                    future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _run(step: Step, tools: Tools) -> None:
+    """Run one step and link its result."""
+    work = _WORK[step.kind]
+    quiet = step.kind == "fragment"
+    if not quiet and step.kind != "compile":
+        tools.reporter.begin(step.title)
+    tools.store.link(step.key, work(step, tools))
+    if quiet:
+        tools.reporter.advance("unpack .debs", 1)
+    elif step.kind != "compile":
+        tools.reporter.finish(step.title)
+
+
+def _result(step: Step, store: Store) -> Digest:
+    result = store.lookup(step.key)
+    assert result is not None, f"{step.title} has no result"
+    return result
+
+
+def _fragment(step: Step, tools: Tools) -> Digest:
+    with tools.store.open(Digest.parse(step.parameters["deb"])) as stream:
+        unpacked = unpack(stream, tools.store, step.parameters["name"])
+    return tools.store.put([unpacked.to_bytes()]).digest
+
+
+def _rootfs(step: Step, tools: Tools) -> Digest:
+    store = tools.store
+    unpacked = [Unpacked.from_bytes(read_blob(store, _result(before, store))) for before in step.inputs]
+    architecture = Architecture.parse(step.parameters["platform"])
+    tree = bootstrap(unpacked, store=store, epoch=step.parameters["epoch"], architecture=architecture)
+    if step.parameters["set"] == "toolchain":
+        tree = tree.with_entries(directory(name) for name in MOUNT_POINTS if name not in tree)
+    else:
+        tree = tree.with_entries([_apt_sources(step.parameters)]).with_parents()
+    return store.put([tree.clamped(step.parameters["epoch"]).to_bytes()]).digest
+
+
+def _apt_sources(parameters: Mapping[str, Any]) -> FileEntry:
+    """sources.list.d/debian.sources, so that `apt-get update` works in the image (sources.list(5), deb822 style)."""
+    components = " ".join(parameters["components"])
+    suite = parameters["suite"]
+    suites = [("debian", f"{suite} {suite}-updates")]
+    if parameters["security"]:
+        suites.append(("debian-security", f"{suite}-security"))
+    text = "\n".join(
+        f"Types: deb\nURIs: {CANONICAL[archive]}\nSuites: {names}\nComponents: {components}\n"
+        "Signed-By: /usr/share/keyrings/debian-archive-keyring.pgp\n"
+        for archive, names in suites
+    )
+    return file("etc/apt/sources.list.d/debian.sources", text.encode())
+
+
+def _compile(step: Step, tools: Tools) -> Digest:
+    parameters, store = step.parameters, tools.store
+    release = find(parameters["version"])
+    if f"sha256:{release.source.hex}" != parameters["source"]:
+        raise LockError(
+            f"the lock's CPython {release.version} is not the release of that name",
+            because=f"expected {release.source}, the lock says {parameters['source']}",
+            hint="make the lock anew with `ocibuild lock RECIPE`",
+        )
+    mirror = tools.mirrors.get("debian", CANONICAL["debian"])
+    source = fetch_source(release, tools.transport, store, mirror, tools.reporter)
+    options = parameters["options"]
+    compiled = compile_python(
+        release=release,
+        source=source,
+        options=PythonOptions(
+            variant=options["variant"],
+            configure_args=tuple(options["configure"]),
+            pyc=options["pyc"],
+            pip=options["pip"],
+        ),
+        toolchain=_toolchain(step.inputs[0], tools),
+        work=tools.work / step.key.hex[:16],
+        epoch=parameters["epoch"],
+        jobs=tools.jobs,
+        store=store,
+        sandbox=tools.sandbox,
+        reporter=tools.reporter,
+    )
+    parts = {"python": compiled.python, "pip": compiled.pip}
+    digests = {name: str(store.put([tree.to_bytes()]).digest) for name, tree in parts.items()}
+    return store.put([canonical_json(digests)]).digest
+
+
+def _toolchain(step: Step, tools: Tools) -> Path:
+    """The toolchain on disk, extracted once for all compiles that use it."""
+    tree = _result(step, tools.store)
+    root = tools.work / "roots" / tree.hex[:16]
+    if not root.exists():
+        tools.reporter.begin("extract the toolchain")
+        extract(Tree.from_bytes(read_blob(tools.store, tree)), tools.store, root)
+        tools.reporter.finish("extract the toolchain")
+    return root
+
+
+def _layer(step: Step, tools: Tools) -> Digest:
+    parameters, store = step.parameters, tools.store
+    content = read_blob(store, _result(step.inputs[0], store))
+    if step.inputs[0].kind == "compile":
+        content = read_blob(store, _parts(content)[parameters["part"]])
+    tree = Tree.from_bytes(content)
+    if len(step.inputs) > 1:
+        below = Tree.from_bytes(read_blob(store, _result(step.inputs[1], store)))
+        tree = tree.dated(parameters["epoch"]).changes_since(below)
+    layer = pack(
+        tree,
+        store,
+        created_by=parameters["created_by"],
+        epoch=parameters["epoch"],
+        compression=parameters["compression"],
+    )
+    return store.put([layer.to_bytes()]).digest
+
+
+def _image(step: Step, tools: Tools) -> Digest:
+    parameters, store = step.parameters, tools.store
+    said, epoch, version = parameters["image"], parameters["epoch"], parameters["python"]
+    environment = {"PATH": DEFAULT_PATH, "PYTHON_VERSION": version} | said["env"]
+    config = ImageConfig(
+        platform=_platform(parameters["platform"]),
+        created=epoch,
+        env=tuple(f"{name}={value}" for name, value in sorted(environment.items())),
+        entrypoint=tuple(said["entrypoint"]),
+        cmd=tuple(said["cmd"]),
+        user=said["user"],
+        working_dir=said["workdir"],
+        labels=said["labels"],
+    )
+    layers = [Layer.from_bytes(read_blob(store, _result(before, store))) for before in step.inputs]
+    annotations = {
+        "org.opencontainers.image.created": rfc3339(epoch),
+        "org.opencontainers.image.version": version,
+    }
+    image = assemble(layers, config, annotations=annotations)
+    store.put([image.config])
+    manifest = store.put([image.manifest])
+    check_image(store, image.descriptor)
+    return manifest.digest
+
+
+def _platform(text: str) -> Platform:
+    architecture = Architecture.parse(text)
+    return Platform(os="linux", architecture=architecture.oci, variant=architecture.variant)
+
+
+_WORK: Mapping[str, Callable[[Step, Tools], Digest]] = {
+    "fragment": _fragment,
+    "rootfs": _rootfs,
+    "compile": _compile,
+    "layer": _layer,
+    "image": _image,
+}

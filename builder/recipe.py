@@ -1,0 +1,147 @@
+"""Recipe: what the user wrote, parsed strictly from TOML.
+
+Law: pure; bytes in, a frozen Recipe out. A recipe says what an image is, never where or how fast it is made. An unknown
+key is refused with its path and the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from rootfs.digest import Digest
+from rootfs.errors import RecipeError
+
+# What makes systemd a running part of an image. libsystemd0 and libudev1 are client libraries that Essential packages
+# pre-depend on (coreutils, util-linux): they cannot be left out of an image that has those.
+SYSTEMD = (
+    "dbus",
+    "dbus-user-session",
+    "libnss-systemd",
+    "libpam-systemd",
+    "systemd",
+    "systemd-sysv",
+    "udev",
+)
+
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_length=64)]
+PythonVersion = Annotated[str, Meta(pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+((a|b|rc)[0-9]+)?)?$")]
+
+
+class Base(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[base]`: the Debian below CPython. `security` adds the suite's security archive."""
+
+    suite: str = "trixie"
+    components: tuple[str, ...] = ("main",)
+    security: bool = True
+    packages: tuple[str, ...] = ()
+    deny: tuple[str, ...] = SYSTEMD
+
+
+class Python(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[python]`: the interpreter. `version` is exact or a line (`3.14`: the newest known)."""
+
+    version: PythonVersion
+    variant: Literal["plain", "optimized", "optimized-lto"] = "plain"
+    configure: tuple[str, ...] = ()
+    pyc: Literal["unchecked-hash", "none"] = "unchecked-hash"
+    pip: bool = True
+
+
+class Image(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[image]`: the config of the image (image-spec, config.md) and its tag; `{version}` is CPython's."""
+
+    tag: str
+    compression: Literal["gzip"] = "gzip"
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ("python3",)
+    env: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    user: str = ""
+    workdir: str = ""
+
+
+class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One image. The digest is that of the parsed values: comments and layout do not count."""
+
+    name: Name
+    base: Base = Base()
+    python: Python
+    image: Image
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of what the recipe says."""
+        return Digest.of_value(msgspec.to_builtins(self))
+
+    @classmethod
+    def parse(cls, data: bytes, *, at: str, overrides: Sequence[str] = ()) -> Recipe:
+        """From TOML; `overrides` are `key.path=value` texts that take the place of what the file says.
+
+        RecipeError names the file, the key and the nearest known key.
+        """
+        try:
+            table = tomllib.loads(data.decode("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise RecipeError("the recipe is not TOML", at=at, because=str(error)) from error
+        for override in overrides:
+            _override(table, override)
+        try:
+            return msgspec.convert(table, cls)
+        except msgspec.ValidationError as error:
+            raise _explain(str(error), at) from error
+
+    def tag(self, version: str) -> str:
+        """The image's tag, with `{version}` (CPython's) filled in; RecipeError for another placeholder."""
+        try:
+            return self.image.tag.format(version=version)
+        except (KeyError, ValueError, IndexError, AttributeError) as error:
+            raise RecipeError(f"image.tag cannot be filled in: {self.image.tag}", hint="known: {version}") from error
+
+
+def _override(table: dict[str, Any], text: str) -> None:
+    """Set one value; the text is TOML for booleans and lists, else a string."""
+    path, equals, value = text.partition("=")
+    keys = path.split(".")
+    if not equals or not all(keys):
+        raise RecipeError(f"not an override: {text}", hint="write --set python.version=3.14.7")
+    for key in keys[:-1]:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise RecipeError(f"not an override: {text}", because=f"{key} is not a table")
+    literal = value[:1] in ("[", '"', "'") or value in ("true", "false")
+    try:
+        table[keys[-1]] = tomllib.loads(f"value = {value}")["value"] if literal else value
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"not an override: {text}", because=str(error)) from error
+
+
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`(?: - at `\$\.?(?P<path>[^`]*)`)?")
+_PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`")
+
+
+def _explain(message: str, at: str) -> RecipeError:
+    unknown = _UNKNOWN.match(message)
+    if unknown:
+        path = unknown["path"] or ""
+        key = f"{path}.{unknown['field']}" if path else unknown["field"]
+        known = _known_keys(path)
+        near = difflib.get_close_matches(unknown["field"], known, n=1, cutoff=0.5)
+        hint = f"did you mean `{near[0]}`?" if near else f"known keys here: {', '.join(known)}"
+        return RecipeError(f"unknown key `{key}`", at=at, hint=hint)
+    place = _PLACE.search(message)
+    where = f"key `{place['path']}`" if place and place["path"] else "the recipe"
+    return RecipeError(f"{where} is not as it must be", at=at, because=_PLACE.sub("", message))
+
+
+def _known_keys(path: str) -> list[str]:
+    kind: Any = Recipe
+    for key in filter(None, path.split(".")):
+        kind = {f.name: f.type for f in msgspec.structs.fields(kind)}.get(key)
+    return [f.name for f in msgspec.structs.fields(kind)] if isinstance(kind, type) else []

@@ -1,0 +1,73 @@
+"""Files: writing one so that a reader sees the old bytes or the new ones, never half of them.
+
+Law: temporary file beside the target, sync, rename; what the operating system refuses becomes a HostError.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from rootfs.errors import HostError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """A file that does not exist yet: write to `stream`, then `publish`, or it is gone at the end of the block."""
+
+    stream: BinaryIO
+    path: Path
+
+    def publish(self, target: Path, mode: int = 0o644) -> None:
+        """Sync the file and move it to its place, over what was there."""
+        self.stream.flush()
+        os.fchmod(self.stream.fileno(), mode)
+        os.fsync(self.stream.fileno())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.path.replace(target)
+
+
+@contextmanager
+def unfinished(place: Path) -> Iterator[Unfinished]:
+    """A new file in the directory `place` (made when missing), for targets on the same file system."""
+    path: Path | None = None
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=place, prefix=".tmp-")
+        path = Path(name)
+        with os.fdopen(descriptor, "wb") as stream:
+            yield Unfinished(stream=stream, path=path)
+    except OSError as error:
+        raise host_error(error, place) from error
+    finally:
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """A stream whose bytes take the target's place at the end of the block; nothing changes when the block raises."""
+    with unfinished(target.parent) as file:
+        yield file.stream
+        file.publish(target, mode)
+
+
+def host_error(error: OSError, place: Path) -> HostError:
+    """What the operating system refused, as an error with a way out."""
+    elsewhere = "choose another place: --store or OCIBUILD_STORE for the store, --output for the image, --lock"
+    hints = {
+        errno.ENOSPC: f"free some space, or {elsewhere}; what is finished is kept",
+        errno.EDQUOT: f"free some of your quota, or {elsewhere}; what is finished is kept",
+        errno.EACCES: elsewhere,
+        errno.EPERM: elsewhere,
+        errno.EROFS: elsewhere,
+        errno.ENOTDIR: elsewhere,
+        errno.EEXIST: elsewhere,
+    }
+    return HostError(f"cannot write to {place}", because=error.strerror or str(error), hint=hints.get(error.errno or 0))
