@@ -16,6 +16,7 @@ from builder.lock import Lock
 from builder.oci.descriptor import Descriptor
 from builder.oci.layout import write_layout
 from builder.plan import make_plan
+from builder.python.flags import configure_command
 from builder.recipe import Recipe
 from builder.registry.auth import Credentials, credentials_for
 from builder.registry.client import Registry
@@ -61,6 +62,7 @@ def find_recipe(name: str, *, overrides: Sequence[str] = (), lock: Path | None =
     for path in places:
         if path.is_file():
             recipe = Recipe.parse(path.read_bytes(), at=str(path), overrides=overrides)
+            configure_command(recipe.python.variant, recipe.python.configure)  # before anything is fetched
             beside = Path() if path.parent in shipped else path.parent
             return Found(recipe=recipe, path=path, lock_path=lock or beside / f"{path.stem}.lock.toml")
     known = sorted({path.stem for place in shipped for path in place.glob("*.toml") if ".lock" not in path.name})

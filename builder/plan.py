@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from builder.lock import Lock, LockedPackage
+from builder.python.flags import configure_command
 from builder.recipe import Recipe
 from rootfs.archive import Download
 from rootfs.digest import Digest
@@ -108,6 +109,7 @@ def _compile(recipe: Recipe, lock: Lock, toolchain: Step) -> Step:
     parameters = {
         "version": source.version,
         "source": f"sha256:{source.sha256}",
+        "configure": list(configure_command(recipe.python.variant, recipe.python.configure)),
         "options": msgspec.to_builtins(recipe.python) | {"version": source.version},
         "platform": lock.platform,
         "epoch": lock.epoch,

@@ -134,9 +134,10 @@ class Tree(Mapping[str, FileEntry]):
         return (entry for entry in self.values() if entry.path.startswith(start))
 
     def changes_since(self, base: Tree) -> Tree:
-        """The entries that `base` does not hold: what a layer upon `base` must carry.
+        """What a layer upon `base` must carry: the entries `base` does not hold, and the directories they lie in.
 
-        A directory that differs in nothing but its mtime is not a change.
+        A directory that differs in nothing but its mtime is not a change. Directories above a change come as they are
+        (in `base`, else here), since a runtime makes those that a layer leaves out with a mode of its own.
         """
 
         def changed(entry: FileEntry) -> bool:
@@ -145,7 +146,13 @@ class Tree(Mapping[str, FileEntry]):
                 return below != entry
             return replace(below, mtime=entry.mtime) != entry
 
-        return self.where(changed)
+        changes = {entry.path: entry for entry in self.values() if changed(entry)}
+        for path in list(changes):
+            up = parent(path)
+            while up and up not in changes:
+                changes[up] = base[up] if up in base else self[up]
+                up = parent(up)
+        return Tree(changes.values())
 
     def with_parents(self) -> Tree:
         """This tree with a 0755 root-owned directory for every parent it does not name."""

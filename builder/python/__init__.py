@@ -1,0 +1,1 @@
+"""CPython: releases, source, flags, compile, and the checks of the result."""

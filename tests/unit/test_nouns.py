@@ -75,7 +75,8 @@ def test_changes_since_a_base_leave_out_what_it_has() -> None:
     tree = Tree(
         [FileEntry(path="a", kind=Kind.DIRECTORY, mode=0o755, mtime=9), file("a/same", b"1"), file("a/other", b"2")]
     )
-    assert list(tree.changes_since(base)) == ["a/other"]
+    assert list(tree.changes_since(base)) == ["a", "a/other"]
+    assert tree.changes_since(base)["a"] == base["a"]
 
 
 def test_a_changed_directory_mode_is_a_change() -> None:

@@ -1,0 +1,130 @@
+"""The command line: exit statuses, where output goes, and what a verb costs before it starts."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from builder.cli import run
+from builder.progress import BarReporter, LineReporter, make_reporter
+from builder.version import VERSION
+
+HEAVY = ("requests", "msgspec", "pysequoia", "tqdm", "deflate", "platformdirs", "builder.app", "rootfs.store")
+
+
+def test_version_is_printed_without_loading_what_it_does_not_need() -> None:
+    code = "import sys; from builder.cli import run; s = run(['--version']); print(*sys.modules); sys.exit(s)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    version, _, modules = done.stdout.partition("\n")
+    assert version == f"ocibuild {VERSION}"
+    assert not set(modules.split()) & set(HEAVY)
+
+
+@pytest.mark.parametrize(
+    "argv", [["nonsense"], ["recipe"], ["recipe", "a", "b"], ["--nonsense"], ["recipe", "wee", "--jobs", "0"], []]
+)
+def test_a_wrong_command_line_exits_2_and_says_so_on_stderr(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(argv) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err
+
+
+def test_an_unknown_recipe_exits_3_and_names_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["lock", "nonsense"]) == 3
+    assert "wee" in capsys.readouterr().err
+
+
+def test_a_typo_in_a_recipe_exits_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text("[pyhton]\n")
+    assert run(["recipe", str(path)]) == 3
+    assert capsys.readouterr().err == f"error: unknown key `pyhton`\n  at {path}\n  hint: did you mean `python`?\n"
+
+
+def test_a_lock_that_is_missing_exits_3_when_it_must_be_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["recipe", "wee", "--locked", "--lock", str(tmp_path / "x.lock.toml")]) == 3
+    assert "ocibuild lock" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("variant", ["optimized", "optimized-lto"])
+def test_a_variant_that_is_not_there_yet_exits_3_before_anything_is_fetched(
+    variant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = tmp_path / "x.lock.toml"
+    argv = [
+        "recipe",
+        "wee",
+        "--set",
+        f"python.variant={variant}",
+        "--lock",
+        str(lock),
+        "--mirror",
+        "http://127.0.0.1:9/x",
+    ]
+    assert run(argv) == 3
+    assert "yet" in capsys.readouterr().err
+    assert not lock.exists()
+
+
+def test_an_unreachable_mirror_exits_6_and_leaves_no_lock(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = tmp_path / "x.lock.toml"
+    argv = ["lock", "wee", "--lock", str(lock), "--mirror", "http://127.0.0.1:9/debian", "--store", str(tmp_path / "s")]
+    assert run(argv) == 6
+    assert "http://127.0.0.1:9/debian/dists/trixie/InRelease" in capsys.readouterr().err
+    assert not lock.exists()
+
+
+def test_settings_are_printed_with_their_origin(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["settings", "--jobs", "7"]) == 0
+    assert "jobs = 7  [--jobs]" in capsys.readouterr().out.splitlines()
+
+
+def test_our_own_bug_exits_70_with_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("builder.settings.read_settings", None)
+    monkeypatch.setattr("builder.cli.settings.read_settings", None, raising=False)
+    assert run(["settings"]) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_lines_tell_of_a_task_from_begin_to_end() -> None:
+    now = [0.0]
+    stream = io.StringIO()
+    reporter = LineReporter(stream, clock=lambda: now[0], interval=10)
+    reporter.begin("fetch", total=2_000_000)
+    for now[0] in (5.0, 11.0, 12.0):
+        reporter.advance("fetch", 500_000)
+    reporter.finish("fetch", "3 fetched")
+    reporter.advance("fetch", 1)
+    reporter.note("a note")
+    assert stream.getvalue().splitlines() == [
+        "fetch: 2.0 MB",
+        "fetch: 1.0 MB of 2.0 MB, 11 s",
+        "fetch: 3 fetched (12.0 s)",
+        "a note",
+    ]
+
+
+def test_bars_leave_one_line_a_task() -> None:
+    stream = io.StringIO()
+    reporter = BarReporter(stream)
+    reporter.begin("fetch", total=10)
+    reporter.advance("fetch", 5)
+    reporter.finish("fetch")
+    reporter.note("a note")
+    assert "fetch: done (" in stream.getvalue()
+    assert stream.getvalue().endswith("a note\n")
+
+
+def test_a_stream_that_is_no_terminal_gets_lines() -> None:
+    assert isinstance(make_reporter(io.StringIO()), LineReporter)
