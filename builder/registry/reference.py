@@ -1,0 +1,76 @@
+"""Reference: where an image is, `host/repository[:tag][@digest]` (distribution-spec 1.1, "Pulling manifests").
+
+Law: pure; guesses neither a host nor a tag, because what is pushed goes where the user said, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from rootfs.digest import Digest
+from rootfs.errors import IntegrityError, UsageError
+
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*\Z")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?\Z")
+_LONGEST_NAME = 255
+
+# Hosts whose API answers under another name.
+_API_HOSTS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A repository of a registry, and perhaps a tag and a digest in it; UsageError when a part is not allowed."""
+
+    host: str
+    repository: str
+    tag: str | None = None
+    digest: Digest | None = None
+
+    def __post_init__(self) -> None:
+        if not _HOST.match(self.host):
+            raise UsageError(f"not a registry's host: {self.host!r:.100}")
+        if not _REPOSITORY.match(self.repository) or len(self.name) > _LONGEST_NAME:
+            hint = "lower-case letters and digits, with . _ or - between them, and / between parts"
+            raise UsageError(f"not a repository: {self.repository!r:.100}", at=str(self)[:200], hint=hint)
+        if self.tag is not None and not _TAG.match(self.tag):
+            hint = "a tag is at most 128 letters, digits, _ . or -, and begins with neither . nor -"
+            raise UsageError(f"not a tag: {self.tag!r:.140}", hint=hint)
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Read `registry.example.org:5000/python:3.14@sha256:...`; UsageError for anything else."""
+        name, at, digest = text.partition("@")
+        host, slash, path = name.partition("/")
+        if not slash or not (host == "localhost" or "." in host or ":" in host):
+            raise UsageError(
+                f"no registry in the reference: {text!r:.200}",
+                hint=f"write its host before the repository, as in registry.example.org/{name}"[:200],
+            )
+        repository, colon, tag = path.partition(":")
+        try:
+            return cls(
+                host=host,
+                repository=repository,
+                tag=tag if colon else None,
+                digest=Digest.parse(digest) if at else None,
+            )
+        except IntegrityError as error:
+            raise UsageError(error.message, at=text[:300], hint=error.hint) from error
+
+    @property
+    def name(self) -> str:
+        """Host and repository."""
+        return f"{self.host}/{self.repository}"
+
+    @property
+    def api_host(self) -> str:
+        """The host (and port) that answers the registry's API."""
+        return _API_HOSTS.get(self.host, self.host)
+
+    def __str__(self) -> str:
+        return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")

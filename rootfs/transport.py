@@ -1,0 +1,418 @@
+"""The Transport over HTTP: the one retry loop of the project (RFC 9110).
+
+Law: knows requests, responses and connections, never what the bytes mean; reads no environment (proxies and the CA
+bundle are arguments) and keeps no cookies. It uses the adapter of `requests` without its Session, whose redirects,
+`.netrc` and cookies are what this module decides itself; so one HttpTransport serves any number of threads.
+
+What is tried again, up to `Request.attempts`, the resumptions of a body included:
+
+- GET and HEAD: broken and timed-out connections, and the statuses 429, 500, 502, 503 and 504;
+- POST, PATCH and PUT: only what certainly was not carried out, namely a connection that was never made, or an answer
+  429 or 503; anything else is the caller's to begin anew (`TransferError.retryable` says whether that may help);
+- never: what cannot get better (an unknown name, an untrusted certificate, a bad URL).
+
+The waits grow exponentially, with jitter; Retry-After is a floor. A Retry-After longer than MAX_WAIT ends the tries.
+"""
+
+from __future__ import annotations
+
+import http.client
+import random
+import re
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import BinaryIO, Self
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from urllib3 import exceptions as wire
+
+from rootfs.errors import HostError, TransferError
+from rootfs.ports import Request, Response, Upload
+from rootfs.url import bypasses, join, origin, redact, split, without_user
+
+CHUNK = 1 << 18
+MAX_REDIRECTS = 5
+MAX_WAIT = 300.0
+_FIRST_WAIT = 0.5
+_LONGEST_WAIT = 30.0
+_DRAINED = 1 << 16
+_ALL = 1 << 30
+
+_REPEATABLE = frozenset({"GET", "HEAD"})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PASSING = frozenset({429, 500, 502, 503, 504})
+_NOT_CARRIED_OUT = frozenset({429, 503})
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)\Z")
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
+
+
+class HttpTransport:
+    """`rootfs.ports.Transport` over HTTP/1.1 and TLS; thread-safe; close it, or use it in a `with`.
+
+    `verify` is a CA bundle (None: certifi's); `proxies` maps `http` and `https` to a proxy's URL, and `no_proxy` lists
+    host names (their subdomains too), `host:port`, addresses, networks or `*`. Timeouts are seconds; the second one is
+    between bytes. `pool_size` is how many idle connections to one host are kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        verify: Path | None = None,
+        proxies: Mapping[str, str] | None = None,
+        no_proxy: Sequence[str] = (),
+        timeouts: tuple[float, float] = (5.0, 60.0),
+        pool_size: int = 8,
+        user_agent: str = "ocibuild",
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        if verify is not None and not verify.exists():
+            raise HostError(
+                "the CA bundle is not there", at=str(verify), hint="give the path of a file of PEM certificates"
+            )
+        self._verify = str(verify) if verify else True
+        self._proxies = dict(proxies or {})
+        self._no_proxy = tuple(no_proxy)
+        self._timeouts = timeouts
+        self._adapter = HTTPAdapter(pool_connections=16, pool_maxsize=pool_size)
+        self._headers = {"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
+        self._clock = clock
+        self._sleep = sleep
+        self._jitter = jitter
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._adapter.close()
+
+    def send(self, request: Request) -> Response:
+        """The last answer, whatever its status; TransferError when none could be had."""
+        split(request.url)
+        attempts = _Attempts(request.attempts, sleep=self._sleep, jitter=self._jitter)
+        answer = self._answer(request, request.headers, attempts)
+        body = _Body(
+            request, answer, attempts, lambda extra: self._answer(request, {**request.headers, **extra}, attempts)
+        )
+        return Response(
+            status=answer.status_code,
+            url=without_user(answer.url),
+            headers=answer.headers,
+            chunks=body.chunks(),
+            close=body.close,
+        )
+
+    def _answer(self, request: Request, headers: Mapping[str, str], attempts: _Attempts) -> requests.Response:
+        """The retry loop."""
+        repeatable = request.method in _REPEATABLE
+        while True:
+            try:
+                answer = self._follow(request, headers)
+            except (requests.RequestException, wire.HTTPError, http.client.HTTPException) as error:
+                failure = _diagnose(error)
+                if (repeatable or not failure.connected) and attempts.another(at_most=failure.tries):
+                    continue
+                raise failure.error(request) from error
+            if answer.status_code not in (_PASSING if repeatable else _NOT_CARRIED_OUT):
+                return answer
+            if not attempts.another(floor=_retry_after(answer.headers.get("Retry-After"), self._clock())):
+                return answer
+            _discard(answer)
+
+    def _follow(self, request: Request, headers: Mapping[str, str]) -> requests.Response:
+        """One try: the request, and for GET and HEAD where its redirects lead."""
+        url = request.url
+        sent = CaseInsensitiveDict({**self._headers, **headers})
+        for _ in range(MAX_REDIRECTS + 1):
+            answer = self._once(request, url, sent)
+            location = answer.headers.get("Location")
+            if request.method not in _REPEATABLE or answer.status_code not in _REDIRECTS or not location:
+                return answer
+            _discard(answer)
+            url = _redirected(url, location, request, sent)
+        raise TransferError(
+            f"{request.method} was redirected too often", at=redact(request.url), because=f"last to {redact(url)}"
+        )
+
+    def _once(self, request: Request, url: str, headers: Mapping[str, str]) -> requests.Response:
+        bypassed = any(bypasses(pattern, url) for pattern in self._no_proxy)
+        with _opened(request.body) as body:
+            prepared = requests.Request(request.method, url, headers=headers, data=body).prepare()
+            return self._adapter.send(
+                prepared,
+                stream=True,
+                timeout=self._timeouts,
+                verify=self._verify,
+                proxies={} if bypassed else self._proxies,
+            )
+
+
+class _Attempts:
+    """The tries one request may make, and the waits between them."""
+
+    def __init__(self, limit: int, *, sleep: Callable[[float], None], jitter: Callable[[], float]) -> None:
+        self._made = 1
+        self._limit = limit
+        self._sleep = sleep
+        self._jitter = jitter
+
+    def another(self, *, floor: float = 0.0, at_most: int = _ALL) -> bool:
+        """Wait for the next try, `floor` seconds at least; False at once when there is none left."""
+        if self._made >= min(self._limit, at_most) or floor > MAX_WAIT:
+            return False
+        backoff = min(_LONGEST_WAIT, _FIRST_WAIT * 2**self._made)
+        self._sleep(max(floor, backoff * self._jitter()))
+        self._made += 1
+        return True
+
+
+class _Body:
+    """A response's body, resumed where it breaks off (RFC 9110, section 14 and If-Range)."""
+
+    def __init__(
+        self,
+        request: Request,
+        answer: requests.Response,
+        attempts: _Attempts,
+        again: Callable[[Mapping[str, str]], requests.Response],
+    ) -> None:
+        self._request = request
+        self._answer = answer
+        self._attempts = attempts
+        self._again = again
+        self._identity = _identity(answer)
+        ranged = any(name.lower() == "range" for name in request.headers)
+        self._resumable = request.method == "GET" and answer.status_code == 200 and not ranged
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body's bytes as they are on the wire (a Content-Encoding is not undone)."""
+        offset = skip = 0
+        while True:
+            broken: Exception | None = None
+            try:
+                # read1 gives what has come: a read of a whole chunk would lose it when the connection breaks
+                while chunk := self._answer.raw.read1(CHUNK, decode_content=False):
+                    fresh = chunk[skip:]
+                    skip = max(0, skip - len(chunk))
+                    offset += len(fresh)
+                    if fresh:
+                        yield fresh
+            except (wire.HTTPError, http.client.HTTPException, OSError) as error:
+                broken = error
+            if broken is None:
+                self.close()
+                if skip:
+                    raise self._changed(offset)
+                return
+            skip = self._resume(offset, broken)
+
+    def close(self) -> None:
+        _discard(self._answer)
+
+    def _resume(self, offset: int, broken: Exception) -> int:
+        """Ask for the rest of the body; how many bytes of the new answer are not new."""
+        self._answer.close()
+        failure = _diagnose(broken)
+        if not self._resumable or not self._attempts.another(at_most=failure.tries):
+            raise failure.error(self._request, f"body broke off after {offset} bytes") from broken
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        etag = self._identity["etag"]
+        validator = self._identity["modified"] if etag.startswith("W/") else etag or self._identity["modified"]
+        if offset and validator:
+            headers["If-Range"] = validator
+        self._answer = self._again(headers)
+        got = _identity(self._answer)
+        changed = any(got[name] != value for name, value in self._identity.items() if value and got[name])
+        status = self._answer.status_code
+        if changed or status == 416 or (status == 206 and got["start"] != str(offset)):
+            self._answer.close()
+            raise self._changed(offset)
+        if status not in (200, 206):
+            self._answer.close()
+            raise TransferError(
+                f"body broke off after {offset} bytes",
+                at=redact(self._request.url),
+                because=f"then came {status}",
+                retryable=status in _PASSING,
+            )
+        return offset if status == 200 else 0
+
+    def _changed(self, offset: int) -> TransferError:
+        return TransferError(
+            "file changed while it was fetched",
+            at=redact(self._request.url),
+            because=f"its body broke off after {offset} bytes, and the rest belongs to another version",
+            retryable=True,
+        )
+
+
+class _Sized:
+    """A stream of which exactly `size` bytes are sent; its length is the Content-Length."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self._stream = stream
+        self._size = size
+        self._left = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.read(CHUNK), b"")
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(self._left if size < 0 else min(size, self._left))
+        if not data and self._left:
+            raise TransferError(f"the body is {self._left} bytes shorter than announced")
+        self._left -= len(data)
+        return data
+
+
+@contextmanager
+def _opened(body: bytes | Upload | None) -> Iterator[bytes | _Sized | None]:
+    """A body from its beginning; an empty one is no stream, which would be sent in chunks."""
+    if isinstance(body, Upload):
+        with body.open() as stream:
+            yield _Sized(stream, body.size) if body.size else b""
+    else:
+        yield body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failure:
+    """Why a try failed; `tries` is how many are worth making, `connected` whether anything may have been sent."""
+
+    because: str
+    hint: str | None
+    tries: int
+    connected: bool
+
+    def error(self, request: Request, what: str = "") -> TransferError:
+        return TransferError(
+            what or f"{request.method} failed",
+            at=redact(request.url),
+            because=self.because,
+            hint=self.hint,
+            retryable=self.tries > 1,
+        )
+
+
+_PLAIN = "if the server speaks plain http on this port, ask for that (http://, or --plain-http for a registry)"
+_CAUSES: tuple[tuple[type[BaseException], str, str | None, int], ...] = (
+    (
+        ssl.SSLCertVerificationError,
+        "the server's certificate is not trusted: {0.verify_message}",
+        "if a private CA signed it, name its certificates in the setting `ca_bundle`",
+        1,
+    ),
+    (ssl.SSLEOFError, "the TLS connection was broken off", None, _ALL),
+    (ssl.SSLZeroReturnError, "the TLS connection was broken off", None, _ALL),
+    (ssl.SSLError, "TLS failed: {0}", _PLAIN, 1),
+    (requests.exceptions.SSLError, "TLS failed: {0}", _PLAIN, 1),
+    (ConnectionRefusedError, "connection refused", "is the server running, on this port?", 3),
+    (wire.ConnectTimeoutError, "no connection in the time allowed", "is a proxy needed to get there?", _ALL),
+    (wire.ReadTimeoutError, "nothing came in the time allowed", None, _ALL),
+    (TimeoutError, "nothing came in the time allowed", None, _ALL),
+    (ConnectionResetError, "the other side reset the connection", None, _ALL),
+    (http.client.RemoteDisconnected, "the other side closed the connection without an answer", None, _ALL),
+    (http.client.IncompleteRead, "the other side closed the connection", None, _ALL),
+    # The library's own text may quote a header, and so a secret.
+    (ValueError, "the URL, or a header, is not valid ({0.__class__.__name__})", None, 1),
+)
+
+
+def _diagnose(error: Exception) -> _Failure:
+    """The cause behind what the libraries wrapped around it."""
+    causes = _causes(error)
+    connected = not any(isinstance(cause, (wire.NewConnectionError, wire.ConnectTimeoutError)) for cause in causes)
+    because, hint, tries = _known(causes)
+    if any(isinstance(cause, wire.ProxyError) for cause in causes):
+        because, hint = f"by the proxy: {because}", "check the proxy in the settings"
+    # Some of it is the other side's text.
+    shown = "".join(character for character in because if character.isprintable())[:300]
+    return _Failure(because=shown, hint=hint, tries=tries, connected=connected)
+
+
+def _known(causes: Sequence[BaseException]) -> tuple[str, str | None, int]:
+    for cause in causes:
+        if isinstance(cause, socket.gaierror):
+            if cause.errno == socket.EAI_AGAIN:
+                return "the name server does not answer", "is there a network? is a proxy needed?", _ALL
+            return "the host's name is not known", "check its spelling; is a proxy needed to get there?", 1
+        if refused := _TUNNEL.match(str(cause)):
+            return str(cause), None, _ALL if int(refused[1]) in _PASSING else 1
+    for kind, because, hint, tries in _CAUSES:
+        for cause in causes:
+            if isinstance(cause, kind):
+                return because.format(cause), hint, tries
+    return str(causes[-1]) or type(causes[-1]).__name__, None, _ALL
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The error and all it was made of, outermost first; `__context__` may be the caller's own, so it is not used."""
+    found = [error]
+    for current in found:
+        links = (current.__cause__, getattr(current, "reason", None), *current.args)
+        found += [link for link in links if isinstance(link, BaseException) and link not in found]
+    return found
+
+
+def _identity(answer: requests.Response) -> dict[str, str]:
+    """What tells one version of a resource from another, and where a partial answer starts; empty when not told."""
+    headers = answer.headers
+    start, size = "", headers.get("Content-Length", "")
+    if answer.status_code != 200:
+        ranged = _CONTENT_RANGE.match(headers.get("Content-Range", ""))
+        start, size = (ranged[1], ranged[2].strip("*")) if ranged else ("", "")
+    return {"etag": headers.get("ETag", ""), "modified": headers.get("Last-Modified", ""), "size": size, "start": start}
+
+
+def _discard(answer: requests.Response) -> None:
+    """Give the connection back when what is left to read is little, else close it."""
+    length = answer.headers.get("Content-Length", "")
+    if answer.request.method == "HEAD" or (length.isdigit() and int(length) <= _DRAINED):
+        answer.raw.drain_conn()
+    answer.close()
+
+
+def _redirected(url: str, location: str, request: Request, headers: CaseInsensitiveDict[str]) -> str:
+    """Where a redirect leads; another origin does not get the Authorization header."""
+    target = join(url, location)
+    old, new = origin(url), origin(target)
+    if old[0] == "https" and new[0] == "http":
+        raise TransferError(
+            "a redirect leads away from https",
+            at=redact(request.url),
+            because=f"to {redact(target)}",
+            hint="what came over it could have been changed on the way; ask the server's operator",
+        )
+    if old != new:
+        headers.pop("Authorization", None)
+    return target
+
+
+def _retry_after(value: str | None, now: float) -> float:
+    """Seconds to wait, from a number or a date (RFC 9110, section 10.2.3); 0 when it is neither."""
+    if value is None:
+        return 0.0
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now)

@@ -1,0 +1,274 @@
+"""One repository of a registry: verbs, secrets, refusals."""
+
+from __future__ import annotations
+
+import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO, cast
+
+import pytest
+
+from builder.oci.descriptor import LAYER_TAR, MANIFEST, SIZE_LIMIT, Descriptor
+from builder.registry.auth import Credentials, Secret
+from builder.registry.client import Registry
+from builder.registry.reference import Reference
+from builder.registry.upload import Action
+from rootfs.digest import Digest
+from rootfs.errors import IntegrityError, TransferError
+from rootfs.ports import Request, Response, Upload
+from tests.fakes.registry import MemoryRegistry
+from tests.fakes.transport import FakeTransport, reply
+
+DATA = b"a layer"
+BLOB = Descriptor.of(LAYER_TAR, DATA)
+BODY = Upload(open=lambda: cast(BinaryIO, io.BytesIO(DATA)), size=len(DATA))
+DOCUMENT = b'{"schemaVersion":2}'
+DESCRIBED = Descriptor.of(MANIFEST, DOCUMENT)
+ME = Credentials(username="me", password=Secret("hush"))
+HOST = "https://r.example.org"
+
+
+class Ticks:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def server() -> MemoryRegistry:
+    return MemoryRegistry()
+
+
+@pytest.fixture
+def transport(server: MemoryRegistry) -> FakeTransport:
+    return FakeTransport(server)
+
+
+@pytest.fixture
+def ticks() -> Ticks:
+    return Ticks()
+
+
+@pytest.fixture
+def registry(transport: FakeTransport, ticks: Ticks) -> Registry:
+    return Registry(transport, Reference.parse("r.example.org/a"), credentials=ME, clock=ticks)
+
+
+def seen(transport: FakeTransport) -> list[str]:
+    return [f"{request.method} {request.url.removeprefix(HOST)}" for request in transport.requests]
+
+
+def secrets(transport: FakeTransport) -> list[str | None]:
+    return [request.headers.get("Authorization") for request in transport.requests]
+
+
+def test_a_blob_is_uploaded_once(registry: Registry, transport: FakeTransport) -> None:
+    assert not registry.exists(BLOB)
+    assert registry.put(BLOB, BODY) is Action.UPLOADED
+    assert registry.put(BLOB, BODY) is Action.EXISTS
+    assert registry.exists(BLOB)
+    assert b"".join(registry.open(BLOB)) == DATA
+    quoted = str(BLOB.digest).replace(":", "%3A")
+    assert seen(transport)[1:4] == [
+        f"HEAD /v2/a/blobs/{BLOB.digest}",
+        "POST /v2/a/blobs/uploads/",
+        f"PUT /v2/a/session/1?_state=abc%3D&digest={quoted}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("location", "url"),
+    [
+        ("session/2", f"{HOST}/v2/a/blobs/uploads/session/2?digest="),
+        ("/s", f"{HOST}/s?digest="),
+        (f"{HOST}/s?b=%2F&a=1", f"{HOST}/s?b=%2F&a=1&digest="),
+        ("https://storage.example.net/s", "https://storage.example.net/s?digest="),
+        ("https://u:p@storage.example.net/s", "https://storage.example.net/s?digest="),
+    ],
+)
+def test_where_an_upload_goes(
+    registry: Registry, server: MemoryRegistry, transport: FakeTransport, location: str, url: str
+) -> None:
+    server.location = location
+    registry.put(BLOB, BODY)
+    assert transport.requests[-1].url.startswith(url)
+
+
+@pytest.mark.parametrize("location", ["http://r.example.org/s", "ftp://r.example.org/s", "http://[::1/", ""])
+def test_where_an_upload_does_not_go(registry: Registry, server: MemoryRegistry, location: str) -> None:
+    server.location = location
+    with pytest.raises(TransferError):
+        registry.put(BLOB, BODY)
+
+
+def test_plain_http_only_when_asked_for(transport: FakeTransport, registry: Registry) -> None:
+    registry.exists(BLOB)
+    Registry(transport, Reference.parse("localhost:5000/a"), plain_http=True).exists(BLOB)
+    Registry(transport, Reference.parse("localhost:5000/a")).exists(BLOB)
+    assert [request.url.partition("/v2/")[0] for request in transport.requests] == [
+        HOST,
+        "http://localhost:5000",
+        "https://localhost:5000",
+    ]
+
+
+def test_tokens_are_asked_for_when_the_scope_widens(
+    registry: Registry, server: MemoryRegistry, transport: FakeTransport
+) -> None:
+    server.realm = f"{HOST}/token"
+    registry.put(BLOB, BODY)
+    asked = [request.url for request in transport.requests if request.url.startswith(server.realm)]
+    assert [url.partition("scope=")[2] for url in asked] == ["repository%3Aa%3Apull", "repository%3Aa%3Apull%2Cpush"]
+    registry.put_manifest("v1", DESCRIBED, DOCUMENT)
+    assert server.issued == 2
+    assert "hush" not in repr(transport.requests)
+
+
+def test_a_token_is_renewed_before_it_ends(
+    registry: Registry, server: MemoryRegistry, transport: FakeTransport, ticks: Ticks
+) -> None:
+    server.realm, server.lifetime = f"{HOST}/token", 100
+    registry.exists(BLOB)
+    ticks.now = 49.0
+    registry.exists(BLOB)
+    assert server.issued == 1
+    ticks.now = 51.0
+    registry.exists(BLOB)
+    assert server.issued == 2
+    assert secrets(transport).count(None) == 1  # only the first request went without, and was challenged
+
+
+def test_a_token_that_ended_early_is_renewed(registry: Registry, server: MemoryRegistry) -> None:
+    server.realm = f"{HOST}/token"
+    assert not registry.exists(BLOB)
+    server.issued += 1  # the registry forgets the token
+    assert not registry.exists(BLOB)
+    assert server.issued == 3
+
+
+def test_threads_that_are_refused_together_ask_once(registry: Registry, server: MemoryRegistry) -> None:
+    server.realm = f"{HOST}/token"
+    together = threading.Barrier(4, timeout=10)
+
+    def wait(request: Request) -> Response | None:
+        if "Authorization" not in request.headers and "/blobs/" in request.url:
+            together.wait()
+        return None
+
+    server.fault = wait
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(registry.exists, [BLOB] * 4)) == [False] * 4
+    assert server.issued == 1
+
+
+def test_an_upload_elsewhere_gets_no_secret(
+    registry: Registry, server: MemoryRegistry, transport: FakeTransport
+) -> None:
+    server.realm = f"{HOST}/token"
+    server.location = "https://storage.example.net/s"
+    elsewhere: list[Request] = []
+
+    def storage(request: Request) -> object:
+        if not request.url.startswith("https://storage"):
+            return None
+        elsewhere.append(request)
+        return reply(request, 401, headers={"WWW-Authenticate": 'Basic realm="give it to me"'})
+
+    server.fault = storage  # type: ignore[assignment]
+    with pytest.raises(TransferError, match="registry refused: blob"):
+        registry.put(BLOB, BODY)
+    assert [request.headers.get("Authorization") for request in elsewhere] == [None]
+
+
+def test_a_wrong_password(server: MemoryRegistry, registry: Registry) -> None:
+    server.fault = lambda request: reply(request, 401, headers={"WWW-Authenticate": "Basic realm=x"})
+    with pytest.raises(TransferError) as caught:
+        registry.exists(BLOB)
+    assert (caught.value.because or "").startswith("401")
+    assert "log in" in (caught.value.hint or "")
+    assert "hush" not in caught.value.render()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "because", "hint"),
+    [
+        (403, b'{"errors":[{"code":"DENIED","message":"no","detail":{"x":1}}]}', "403 DENIED: no", "this account"),
+        (400, b'{"errors":[{"code":"A"},{"message":"b"},7]}', "400 A; b", None),
+        (400, b"Client sent an HTTP request to an HTTPS server.\n", "400 Client sent", "leave out --plain-http"),
+        (413, b"<html>too large</html>", "413", "proxy before the registry"),
+        (500, b'{"errors":[{"code":"X","message":"\\u001b[31mred\\u0007"}]}', "500 X: [31mred", None),
+        (500, b"x" * 5000, f"500 {'x' * 300}", None),
+        (500, b"[" * 60_000, "500 [[[", None),
+    ],
+)
+def test_refusals(
+    server: MemoryRegistry, registry: Registry, status: int, body: bytes, because: str, hint: str | None
+) -> None:
+    server.fault = lambda request: reply(request, status, body)
+    with pytest.raises(TransferError, match="registry refused") as caught:
+        registry.put_manifest("v1", DESCRIBED, DOCUMENT)
+    assert (caught.value.because or "").startswith(because)
+    assert len(caught.value.because or "") < 320
+    assert (hint or "") in (caught.value.hint or "")
+    assert caught.value.retryable == (status >= 500)
+
+
+def test_bytes_that_are_not_the_described_ones(server: MemoryRegistry, registry: Registry) -> None:
+    for wrong in (DATA[::-1], DATA + b"more", DATA[:-1]):
+        server.blobs[str(BLOB.digest)] = wrong
+        with pytest.raises(IntegrityError):
+            list(registry.open(BLOB))
+
+
+def test_no_more_is_read_than_described(server: MemoryRegistry, registry: Registry) -> None:
+    long = iter([DATA] * 100)
+    server.fault = lambda request: Response(status=200, url=request.url, headers={}, chunks=long)
+    with pytest.raises(IntegrityError, match="size"):
+        list(registry.open(BLOB))
+    assert len(list(long)) == 98
+
+
+def test_a_missing_blob(registry: Registry) -> None:
+    with pytest.raises(TransferError, match="refused: blob"):
+        list(registry.open(BLOB))
+
+
+def test_manifests(registry: Registry) -> None:
+    assert registry.head_manifest("v1") is None
+    registry.put_manifest("v1", DESCRIBED, DOCUMENT)
+    assert registry.head_manifest("v1") == DESCRIBED.digest
+    assert registry.get_manifest("v1") == (DESCRIBED, DOCUMENT)
+    assert registry.get_manifest(DESCRIBED.digest) == (DESCRIBED, DOCUMENT)
+
+
+def test_a_digest_is_counted_when_the_registry_tells_none(server: MemoryRegistry, registry: Registry) -> None:
+    server.fault = lambda request: reply(request, 200, DOCUMENT, {"Content-Type": f"{MANIFEST}; charset=utf-8"})
+    assert registry.head_manifest("v1") == DESCRIBED.digest
+    assert registry.get_manifest("v1") == (DESCRIBED, DOCUMENT)
+
+
+def test_a_manifest_that_is_another_one(server: MemoryRegistry, registry: Registry) -> None:
+    told = {"Docker-Content-Digest": str(Digest.of(b"other"))}
+    server.fault = lambda request: reply(request, 200, DOCUMENT, told)
+    with pytest.raises(IntegrityError, match="digest differs"):
+        registry.get_manifest("v1")
+    server.fault = lambda request: reply(request, 200, DOCUMENT)
+    with pytest.raises(IntegrityError, match="digest differs"):
+        registry.get_manifest(Digest.of(b"other"))
+
+
+def test_an_endless_manifest(server: MemoryRegistry, registry: Registry) -> None:
+    server.fault = lambda request: reply(request, 200, b" " * (SIZE_LIMIT + 10))
+    with pytest.raises(IntegrityError, match="too large"):
+        registry.get_manifest("v1")
+
+
+def test_a_digest_that_is_none(server: MemoryRegistry, registry: Registry) -> None:
+    server.fault = lambda request: reply(request, 200, headers={"Docker-Content-Digest": "nonsense"})
+    with pytest.raises(IntegrityError, match="not a digest"):
+        registry.head_manifest("v1")

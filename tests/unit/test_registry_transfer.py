@@ -1,0 +1,224 @@
+"""Push: children first, tags last, what is there is left alone, what breaks is begun again."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from builder.oci.descriptor import INDEX, LAYER_TAR, MANIFEST, Descriptor
+from builder.oci.manifest import Index, Manifest
+from builder.registry.client import Registry
+from builder.registry.reference import Reference
+from builder.registry.transfer import Transfer, push
+from builder.registry.upload import Action
+from rootfs.digest import Digest
+from rootfs.errors import IntegrityError, TransferError, UsageError
+from rootfs.ports import Request, Response, Upload
+from tests.fakes.registry import MemoryRegistry
+from tests.fakes.reporter import ListReporter
+from tests.fakes.store import MemoryStore
+from tests.fakes.transport import FakeTransport, body_of
+
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+
+
+def stored(store: MemoryStore, media_type: str, data: bytes) -> Descriptor:
+    store.put([data])
+    return Descriptor.of(media_type, data)
+
+
+def image(store: MemoryStore, *layers: bytes, config: bytes = b"{}") -> Descriptor:
+    manifest = Manifest(
+        config=stored(store, CONFIG_TYPE, config),
+        layers=tuple(stored(store, LAYER_TAR, layer) for layer in layers),
+    )
+    return stored(store, MANIFEST, manifest.to_bytes())
+
+
+def index(store: MemoryStore, *manifests: Descriptor) -> Descriptor:
+    return stored(store, INDEX, Index(manifests=manifests).to_bytes())
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def server() -> MemoryRegistry:
+    return MemoryRegistry()
+
+
+@pytest.fixture
+def transport(server: MemoryRegistry) -> FakeTransport:
+    return FakeTransport(server)
+
+
+@pytest.fixture
+def registry(transport: FakeTransport) -> Registry:
+    return Registry(transport, Reference.parse("r.example.org/a"))
+
+
+def actions(transfers: tuple[Transfer, ...]) -> set[Action]:
+    return {transfer.action for transfer in transfers}
+
+
+def writes(transport: FakeTransport) -> list[str]:
+    return [request.url.partition("/v2/a/")[2] for request in transport.requests if request.method == "PUT"]
+
+
+def test_children_first_and_tags_last(
+    store: MemoryStore, server: MemoryRegistry, registry: Registry, transport: FakeTransport
+) -> None:
+    one, two = image(store, b"shared", b"one"), image(store, b"shared", b"two", config=b'{"x":1}')
+    root = index(store, one, two)
+    transfers = push(store, root, registry, ["v1", "latest"], ListReporter())
+    order = writes(transport)
+    assert all(path.startswith("session/") for path in order[:5])
+    assert order[5:] == [f"manifests/{name}" for name in (one.digest, two.digest, root.digest, "v1", "latest")]
+    assert server.blobs.keys() | {str(root.digest), str(one.digest), str(two.digest)} == set(map(str, store.blobs))
+    assert len(transfers) == 8
+    assert actions(transfers) == {Action.UPLOADED}
+    assert sum(transfer.bytes for transfer in transfers) == sum(map(len, store.blobs.values()))
+
+
+def test_the_second_push_sends_nothing(store: MemoryStore, registry: Registry, transport: FakeTransport) -> None:
+    root = image(store, b"a", b"b")
+    push(store, root, registry, ["v1"], ListReporter())
+    transport.requests.clear()
+    transfers = push(store, root, registry, ["v1"], ListReporter())
+    assert {request.method for request in transport.requests} == {"HEAD"}
+    assert actions(transfers) == {Action.EXISTS}
+    assert {transfer.bytes for transfer in transfers} == {0}
+
+
+def test_progress_counts_every_byte_once(store: MemoryStore, server: MemoryRegistry, registry: Registry) -> None:
+    data = bytes(100_000)
+    root = image(store, data)
+    broken: list[Request] = []
+
+    def break_once(request: Request) -> Response | None:
+        if request.method == "PUT" and "session" in request.url and body_of(request) == data and not broken:
+            broken.append(request)
+            raise TransferError("PUT failed", retryable=True)
+        return None
+
+    server.fault = break_once
+    reporter = ListReporter()
+    push(store, root, registry, [], reporter)
+    task = f"push {Digest.of(data).hex[:12]}"
+    steps = [int(str(event[2])) for event in reporter.events if event[:2] == ("advance", task)]
+    assert sum(steps) == len(data)
+    assert min(steps) > 0
+    assert ("begin", task, len(data), "B") in reporter.events
+    assert ("finish", task, "uploaded") in reporter.events
+
+
+@pytest.mark.parametrize("status", [404, 416, 500, 502, 504])
+def test_a_lost_session_is_begun_anew(
+    store: MemoryStore, server: MemoryRegistry, registry: Registry, transport: FakeTransport, status: int
+) -> None:
+    failed: list[Request] = []
+
+    def lose_once(request: Request) -> Response | None:
+        if request.method == "PUT" and not failed:
+            failed.append(request)
+            return server.error(request, status, "BLOB_UPLOAD_UNKNOWN")
+        return None
+
+    server.fault = lose_once
+    assert actions(push(store, image(store, b"a"), registry, ["v1"], ListReporter())) == {Action.UPLOADED}
+    assert sum(request.method == "POST" for request in transport.requests) == 3
+
+
+def test_beginning_anew_has_an_end(store: MemoryStore, server: MemoryRegistry, registry: Registry) -> None:
+    tried: list[Request] = []
+
+    def fail(request: Request) -> Response | None:
+        if request.method != "POST":
+            return None
+        tried.append(request)
+        return server.error(request, 500, "UNKNOWN")
+
+    server.fault = fail
+    with pytest.raises(TransferError, match="an upload to a"):
+        push(store, image(store, b"same", config=b"same"), registry, ["v1"], ListReporter())
+    assert len(tried) == 3
+    assert not server.manifests
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_one_refused_blob_leaves_the_tag_alone(
+    store: MemoryStore, server: MemoryRegistry, registry: Registry, transport: FakeTransport, number: int
+) -> None:
+    layers = [bytes([number]) * 10 for number in range(4)]
+    refused = Digest.of(layers[number])
+    server.fault = lambda request: (
+        server.error(request, 403, "DENIED") if request.method == "PUT" and refused.hex in request.url else None
+    )
+    reporter = ListReporter()
+    with pytest.raises(TransferError) as caught:
+        push(store, image(store, *layers), registry, ["v1"], reporter)
+    assert [refused.hex in request.url for request in transport.requests if request.method == "PUT"].count(True) == 1
+    assert caught.value.because == "403 DENIED: said the registry"
+    assert not server.manifests
+    assert ("finish", f"push {refused.hex[:12]}", "failed") in reporter.events
+
+
+def test_a_refusal_stops_the_other_uploads(store: MemoryStore, server: MemoryRegistry, registry: Registry) -> None:
+    slow, refused = bytes(10_000), b"refused"
+
+    def fault(request: Request) -> Response | None:
+        if request.method == "PUT" and Digest.of(refused).hex in request.url:
+            return server.error(request, 403, "DENIED")
+        if request.method == "PUT" and Digest.of(slow).hex in request.url:
+            assert isinstance(request.body, Upload)
+            with request.body.open() as stream:
+                while stream.read(1):
+                    time.sleep(0.001)
+        return None
+
+    server.fault = fault
+    with pytest.raises(TransferError, match="refused"):
+        push(store, image(store, slow, refused), registry, ["v1"], ListReporter())
+    assert str(Digest.of(slow)) not in server.blobs
+
+
+def test_a_missing_blob_leaves_the_tag_alone(store: MemoryStore, server: MemoryRegistry, registry: Registry) -> None:
+    root = image(store, b"a", b"b")
+    del store.blobs[Digest.of(b"b")]
+    with pytest.raises(IntegrityError, match="not in the store"):
+        push(store, root, registry, ["v1"], ListReporter())
+    assert not server.manifests
+    server.blobs[str(Digest.of(b"b"))] = b"b"  # but when the registry has it, it is not missed
+    push(store, root, registry, ["v1"], ListReporter())
+
+
+def test_bad_input_is_refused_before_the_first_request(
+    store: MemoryStore, registry: Registry, transport: FakeTransport
+) -> None:
+    root = image(store, b"a")
+    with pytest.raises(UsageError):
+        push(store, root, registry, ["v1", "not a tag"], ListReporter())
+    with pytest.raises(IntegrityError):
+        push(store, index(store, root, Descriptor.of(MANIFEST, b"gone")), registry, ["v1"], ListReporter())
+    assert not transport.requests
+
+
+@pytest.mark.parametrize("name", ["tag", "digest"])
+def test_what_the_registry_holds_in_the_end_is_compared(
+    store: MemoryStore, server: MemoryRegistry, registry: Registry, name: str
+) -> None:
+    root, other = image(store, b"a"), image(store, b"b")
+    spoilt = "v1" if name == "tag" else str(root.digest)
+
+    def spoil(request: Request) -> Response | None:
+        if request.method == "HEAD" and request.url.endswith(spoilt) and "v1" in server.manifests:
+            server.manifests[spoilt] = (MANIFEST, store.blobs[other.digest])
+        return None
+
+    server.fault = spoil
+    with pytest.raises(IntegrityError, match="something else") as caught:
+        push(store, root, registry, ["v1"], ListReporter())
+    assert str(other.digest) in (caught.value.because or "")
