@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from builder.execute import Tools, execute
 from builder.lock import Lock
-from builder.oci.descriptor import Descriptor
+from builder.oci.descriptor import MANIFEST, Descriptor, Platform
 from builder.oci.layout import write_layout
 from builder.plan import make_plan
 from builder.python.flags import configure_command
@@ -27,7 +27,7 @@ from builder.settings import Settings
 from rootfs.architecture import Architecture
 from rootfs.errors import HostError, LockError, RecipeError
 from rootfs.files import replacing
-from rootfs.ports import Reporter
+from rootfs.ports import Reporter, read_blob
 from rootfs.sandbox.namespaces import NamespaceSandbox
 from rootfs.store import DiskStore
 from rootfs.transport import HttpTransport
@@ -77,7 +77,7 @@ def open_tools(settings: Settings, reporter: Reporter) -> Iterator[Tools]:
     with HttpTransport(
         verify=Path(settings.ca_bundle.value) if settings.ca_bundle.value else None,
         proxies={"http": proxy, "https": proxy} if proxy else None,
-        no_proxy=[entry.strip() for entry in settings.no_proxy.value.split(",") if entry.strip()],
+        no_proxy=settings.no_proxy.listed,
     ) as transport:
         yield Tools(
             store=DiskStore(store),
@@ -126,21 +126,33 @@ def read_lock(found: Found, tools: Tools, *, locked: bool, epoch: int | None) ->
 def build(found: Found, lock: Lock, tools: Tools, *, output: Path, tag: str | None) -> Built:
     """Have the image, as a layout at `output/<recipe's name>` under its tag."""
     tag = tag or found.recipe.tag(lock.python.version)
-    descriptor = execute(make_plan(found.recipe, lock), tools)
+    manifest = read_blob(tools.store, execute(make_plan(found.recipe, lock), tools))
+    platform = Platform.of(Architecture.parse(lock.platform))
+    descriptor = replace(Descriptor.of(MANIFEST, manifest), platform=platform)
     layout = output / found.recipe.name
     write_layout(layout, tools.store, descriptor, ref_name=tag)
     return Built(layout=layout, tag=tag, descriptor=descriptor)
 
 
 def push_image(
-    built: Built, targets: Sequence[str], tools: Tools, *, plain_http: bool, auth_files: Sequence[Path]
+    built: Built,
+    targets: Sequence[str],
+    tools: Tools,
+    *,
+    plain_http: bool,
+    auth_files: Sequence[Path],
+    trusted_realms: Sequence[str] = (),
 ) -> list[Reference]:
     """Push a built image to every target (`host/repository[:tag]`; the image's own tag when none is given)."""
     pushed = []
     for target in targets:
         reference = Reference.parse(target)
         registry = Registry(
-            tools.transport, reference, plain_http=plain_http, credentials=_credentials(reference, auth_files)
+            tools.transport,
+            reference,
+            plain_http=plain_http,
+            credentials=_credentials(reference, auth_files),
+            trusted_realms=trusted_realms,
         )
         tag = reference.tag or built.tag
         push(tools.store, built.descriptor, registry, [tag], tools.reporter)

@@ -7,16 +7,20 @@ ports. A result is linked to its key only when it is whole, so whatever stops a 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from builder.oci.check import check_image
 from builder.oci.config import ImageConfig, rfc3339
-from builder.oci.descriptor import MANIFEST, Descriptor, Platform
+from builder.oci.descriptor import Platform
 from builder.oci.image import assemble
 from builder.oci.layer import Layer, pack
 from builder.oci.manifest import Manifest
@@ -31,10 +35,12 @@ from rootfs.debian.deb import Unpacked, unpack
 from rootfs.digest import Digest, canonical_json
 from rootfs.errors import LockError
 from rootfs.extract import extract
+from rootfs.files import host_error
 from rootfs.ports import Reporter, Sandbox, Store, Transport, read_blob
 from rootfs.tree import FileEntry, Slice, Tree, directory, file
 
 MOUNT_POINTS = ("build", "pip")
+_UNPACK = "unpack .debs"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -51,13 +57,12 @@ class Tools:
     jobs: int
 
 
-def execute(plan: Step, tools: Tools) -> Descriptor:
-    """Have the image of this plan in the store; its manifest's descriptor."""
+def execute(plan: Step, tools: Tools) -> Digest:
+    """Have the result of this step, and of all it rests on, in the store; the result's digest."""
     steps = _missing(plan, tools.store)
     if steps:
-        downloads = [download for step in steps for download in step.downloads]
         fetch(
-            downloads,
+            [download for step in steps for download in step.downloads],
             transport=tools.transport,
             store=tools.store,
             mirrors=tools.mirrors,
@@ -65,8 +70,7 @@ def execute(plan: Step, tools: Tools) -> Descriptor:
             task="fetch .debs",
         )
         _run_all(steps, tools)
-    manifest = read_blob(tools.store, _result(plan, tools.store))
-    return replace(Descriptor.of(MANIFEST, manifest), platform=_platform(plan.parameters["platform"]))
+    return _result(plan, tools.store)
 
 
 def _missing(plan: Step, store: Store) -> list[Step]:
@@ -127,7 +131,7 @@ def _run_all(steps: list[Step], tools: Tools) -> None:
     running: dict[Future[None], Digest] = {}
     unpacking = sum(step.kind == "fragment" for step in steps)
     if unpacking:
-        tools.reporter.begin("unpack .debs", total=unpacking, unit="packages")
+        tools.reporter.begin(_UNPACK, total=unpacking, unit="packages")
     pool = ThreadPoolExecutor(max_workers=tools.jobs, thread_name_prefix="step")
     try:
         while sorter.is_active():
@@ -151,16 +155,38 @@ def _run_all(steps: list[Step], tools: Tools) -> None:
 
 
 def _run(step: Step, tools: Tools) -> None:
-    """Run one step and link its result."""
+    """Run one step and link its result. Unpacking and compiling tell of their progress themselves."""
     work = _WORK[step.kind]
-    quiet = step.kind == "fragment"
-    if not quiet and step.kind != "compile":
+    if step.kind == "fragment":
+        tools.store.link(step.key, work(step, tools))
+        tools.reporter.advance(_UNPACK, 1)
+    elif step.kind == "compile":
+        with _alone(tools.work / step.key.hex[:16], tools.reporter):
+            if not _is_whole(step, tools.store):  # the other build may have made it
+                tools.store.link(step.key, work(step, tools))
+    else:
         tools.reporter.begin(step.title)
-    tools.store.link(step.key, work(step, tools))
-    if quiet:
-        tools.reporter.advance("unpack .debs", 1)
-    elif step.kind != "compile":
+        tools.store.link(step.key, work(step, tools))
         tools.reporter.finish(step.title)
+
+
+@contextmanager
+def _alone(place: Path, reporter: Reporter) -> Iterator[None]:
+    """No other process is in this block for the same place: who comes second waits, and says so."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            reporter.note(f"another build is at work in {place}: waiting for it")
+            lock.acquire()
+    except OSError as error:
+        raise host_error(error, place.parent) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _result(step: Step, store: Store) -> Digest:
@@ -214,6 +240,7 @@ def _compile(step: Step, tools: Tools) -> Digest:
     mirror = tools.mirrors.get("debian", CANONICAL["debian"])
     source = fetch_source(release, tools.transport, store, mirror, tools.reporter)
     options = parameters["options"]
+    work = tools.work / step.key.hex[:16]
     compiled = compile_python(
         release=release,
         source=source,
@@ -224,7 +251,7 @@ def _compile(step: Step, tools: Tools) -> Digest:
             pip=options["pip"],
         ),
         toolchain=_toolchain(step.inputs[0], tools),
-        work=tools.work / step.key.hex[:16],
+        work=work,
         epoch=parameters["epoch"],
         jobs=tools.jobs,
         store=store,
@@ -233,6 +260,7 @@ def _compile(step: Step, tools: Tools) -> Digest:
     )
     parts = {"python": compiled.python, "pip": compiled.pip}
     digests = {name: str(store.put([tree.to_bytes()]).digest) for name, tree in parts.items()}
+    shutil.rmtree(work, ignore_errors=True)  # a failed compile's stays, for its logs
     return store.put([canonical_json(digests)]).digest
 
 
@@ -240,10 +268,11 @@ def _toolchain(step: Step, tools: Tools) -> Path:
     """The toolchain on disk, extracted once for all compiles that use it."""
     tree = _result(step, tools.store)
     root = tools.work / "roots" / tree.hex[:16]
-    if not root.exists():
-        tools.reporter.begin("extract the toolchain")
-        extract(Tree.from_bytes(read_blob(tools.store, tree)), tools.store, root)
-        tools.reporter.finish("extract the toolchain")
+    with _alone(root, tools.reporter):
+        if not root.exists():
+            tools.reporter.begin("extract the toolchain")
+            extract(Tree.from_bytes(read_blob(tools.store, tree)), tools.store, root)
+            tools.reporter.finish("extract the toolchain")
     return root
 
 
@@ -262,6 +291,7 @@ def _layer(step: Step, tools: Tools) -> Digest:
         created_by=parameters["created_by"],
         epoch=parameters["epoch"],
         compression=parameters["compression"],
+        lowest=len(step.inputs) == 1,
     )
     return store.put([layer.to_bytes()]).digest
 
@@ -271,7 +301,7 @@ def _image(step: Step, tools: Tools) -> Digest:
     said, epoch, version = parameters["image"], parameters["epoch"], parameters["python"]
     environment = {"PATH": DEFAULT_PATH, "PYTHON_VERSION": version} | said["env"]
     config = ImageConfig(
-        platform=_platform(parameters["platform"]),
+        platform=Platform.of(Architecture.parse(parameters["platform"])),
         created=epoch,
         env=tuple(f"{name}={value}" for name, value in sorted(environment.items())),
         entrypoint=tuple(said["entrypoint"]),
@@ -290,11 +320,6 @@ def _image(step: Step, tools: Tools) -> Digest:
     manifest = store.put([image.manifest])
     check_image(store, image.descriptor)
     return manifest.digest
-
-
-def _platform(text: str) -> Platform:
-    architecture = Architecture.parse(text)
-    return Platform(os="linux", architecture=architecture.oci, variant=architecture.variant)
 
 
 _WORK: Mapping[str, Callable[[Step, Tools], Digest]] = {

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 
 from builder.lock import SCHEMA, Lock, LockedPackage, LockedRelease, LockedSource
 from builder.python.flags import RUNTIME_PACKAGES, TOOLCHAIN_PACKAGES
-from builder.python.versions import find
+from builder.python.versions import PythonRelease, find
 from builder.recipe import Recipe
 from rootfs.architecture import Architecture
-from rootfs.archive import CANONICAL, read_index, read_release, standard_suites
+from rootfs.archive import CANONICAL, Suite, read_index, read_release, standard_suites
 from rootfs.debian.package import Package
+from rootfs.debian.release import Release
 from rootfs.debian.solve import solve
 from rootfs.ports import Reporter, Store, Transport
 
@@ -53,27 +54,30 @@ def resolve(
         recipe=str(recipe.digest),
         platform=f"linux/{architecture.oci}",
         epoch=releases[0][1].date if epoch is None else epoch,
-        release=tuple(
-            LockedRelease(
-                archive=suite.archive,
-                suite=suite.name,
-                codename=release.codename,
-                date=release.date,
-                digest=str(release.digest),
-                signers=release.signers,
-            )
-            for suite, release in releases
-        ),
-        source=(
-            LockedSource(
-                name="cpython",
-                version=python.version,
-                urls=(python.upstream, f"{CANONICAL['debian']}/{python.pool}"),
-                size=python.size,
-                sha256=python.source.hex,
-            ),
-        ),
+        release=tuple(_release(suite, release) for suite, release in releases),
+        source=(_source(python),),
         package=_packages({"runtime": runtime.packages, "toolchain": toolchain.packages}),
+    )
+
+
+def _release(suite: Suite, release: Release) -> LockedRelease:
+    return LockedRelease(
+        archive=suite.archive,
+        suite=suite.name,
+        codename=release.codename,
+        date=release.date,
+        digest=str(release.digest),
+        signers=release.signers,
+    )
+
+
+def _source(python: PythonRelease) -> LockedSource:
+    return LockedSource(
+        name="cpython",
+        version=python.version,
+        urls=(python.upstream, f"{CANONICAL['debian']}/{python.pool}"),
+        size=python.size,
+        sha256=python.source.hex,
     )
 
 

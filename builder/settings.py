@@ -28,12 +28,18 @@ class Setting:
     value: str
     origin: str
 
+    @property
+    def listed(self) -> list[str]:
+        """The value as a list: what stands between its commas."""
+        return [entry.strip() for entry in self.value.split(",") if entry.strip()]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings. `store` is a directory, mirrors are base URLs, `jobs` a number.
 
-    `proxy` (URL), `no_proxy` (a list with commas) and `ca_bundle` (a file of PEM certificates) may be empty."""
+    `proxy` (URL), `no_proxy` (a list with commas), `ca_bundle` (a file of PEM certificates) and `trusted_realms` (the
+    hosts of token servers that may be told a registry's password, with commas) may be empty."""
 
     store: Setting
     mirror: Setting
@@ -42,6 +48,7 @@ class Settings:
     proxy: Setting
     no_proxy: Setting
     ca_bundle: Setting
+    trusted_realms: Setting
 
     def items(self) -> Iterator[tuple[str, Setting]]:
         """Name and setting, in order."""
@@ -76,6 +83,7 @@ def read_settings(
             *_found(environment.get("REQUESTS_CA_BUNDLE"), "REQUESTS_CA_BUNDLE"),
             *_found(environment.get("SSL_CERT_FILE"), "SSL_CERT_FILE"),
         ],
+        "trusted_realms": [],
     }
     defaults = {
         "mirror": "https://ftp.debian.org/debian",

@@ -122,26 +122,35 @@ class OrdinaryUser:
     home: Path
     python: str
 
-    def run(
+    def start(
         self, argv: Sequence[str | Path], *, cwd: Path | None = None, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a program as this user, with stdout and stderr captured as text and nothing on stdin."""
+    ) -> subprocess.Popen[str]:
+        """Start a program as this user, in a session of its own, with stdout and stderr as text pipes."""
         base = {key: value for key, value in os.environ.items() if key.startswith("PIP_") or "proxy" in key.lower()}
         base |= {"HOME": str(self.home), "USER": self.name, "LOGNAME": self.name, "LANG": "C.UTF-8"}
         base |= {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "TMPDIR": str(self.home)}
         other = os.geteuid() != self.uid
-        return subprocess.run(
+        return subprocess.Popen(
             [str(word) for word in argv],
             cwd=cwd or self.home,
             env=base | environment,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
             user=self.uid if other else None,
             group=self.gid if other else None,
             extra_groups=[] if other else None,
+            start_new_session=True,
         )
+
+    def run(
+        self, argv: Sequence[str | Path], *, cwd: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program as this user to its end, with nothing on stdin."""
+        process = self.start(argv, cwd=cwd, **environment)
+        output, errors = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 @pytest.fixture(scope="session")

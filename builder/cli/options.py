@@ -22,6 +22,7 @@ _SETTINGS = (
     click.option("--security-mirror", metavar="URL", help="Mirror of Debian's security archive."),
     click.option("--proxy", metavar="URL", help="HTTP and HTTPS proxy."),
     click.option("--ca-bundle", metavar="FILE", help="PEM certificates to trust instead of the usual ones."),
+    click.option("--trusted-realms", metavar="HOSTS", help="Token servers that may be told a registry's password."),
     click.option("--jobs", "-j", metavar="N", help="How many things to do at once."),
 )
 _RECIPE = (

@@ -42,7 +42,14 @@ def command(
     with open_tools(settings, reporter) as tools:
         lock = read_lock(found, tools, locked=locked, epoch=source_date_epoch())
         built = build(found, lock, tools, output=output, tag=tag)
-        pushed = push_image(built, targets, tools, plain_http=plain_http, auth_files=auth_files())
+        pushed = push_image(
+            built,
+            targets,
+            tools,
+            plain_http=plain_http,
+            auth_files=auth_files(),
+            trusted_realms=settings.trusted_realms.listed,
+        )
     digest = str(built.descriptor.digest)
     names = [f"{reference.host}/{reference.repository}" for reference in pushed] or [str(built.layout)]
     if as_json:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from rootfs.architecture import Architecture
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError
 
@@ -145,6 +146,11 @@ class Platform:
             architecture=fields.text("architecture"),
             variant=fields.optional("variant", str) or None,
         )
+
+    @classmethod
+    def of(cls, architecture: Architecture) -> Platform:
+        """The platform that a Debian architecture runs on."""
+        return cls(architecture=architecture.oci, variant=architecture.variant)
 
     def to_dict(self) -> dict[str, str]:
         """The JSON value; `variant` only when there is one."""

@@ -83,12 +83,14 @@ def pack(
     compression: str = "gzip",
     level: int = 6,
     threads: int | None = None,
+    lowest: bool = False,
 ) -> Layer:
     """Write the tree's entries, and no others, as a layer blob.
 
     `epoch` (seconds) caps every mtime; `level` is libdeflate's, 1 to 12; `threads` defaults to the cores, at least 2,
-    and never changes the bytes. Directories above an entry are the caller's to include: a runtime makes those that
-    are missing with a mode of its own. RecipeError for an unknown compression or level; IntegrityError for an entry
+    and never changes the bytes. The `lowest` layer of an image begins with the root directory, 0755: runtimes give it
+    another mode (containers/storage: 0555) where no layer names it. Directories above an entry are the caller's to
+    include, for the same reason. RecipeError for an unknown compression or level; IntegrityError for an entry
     that a layer cannot hold, a hard link out of the tree, or content that is not in the store.
     """
     if compression not in _CODECS:
@@ -99,7 +101,7 @@ def pack(
     workers = threads or max(2, os.cpu_count() or 2)
     hasher = hashlib.sha256()
     with ThreadPoolExecutor(workers, thread_name_prefix="pack") as pool, _Contents(store) as contents:
-        blocks = _blocks(_tar(tree, contents, epoch), hasher.update)
+        blocks = _blocks(_tar(tree, contents, epoch, lowest=lowest), hasher.update)
         stored = store.put(_compressed(blocks, lambda block: pool.submit(compress, block, level), workers))
     return Layer(
         descriptor=Descriptor(media_type=media_type, digest=stored.digest, size=stored.size),
@@ -137,8 +139,11 @@ def _blocks(pieces: Iterable[bytes], update: Callable[[bytes], None]) -> Iterato
         yield block
 
 
-def _tar(tree: Tree, contents: _Contents, epoch: int) -> Iterator[bytes]:
+def _tar(tree: Tree, contents: _Contents, epoch: int, *, lowest: bool) -> Iterator[bytes]:
     """The archive in pieces, ended by two blocks of zeros and no padding to a record: an archive is not a tape."""
+    if lowest:
+        zero = b"%011o\0" % 0
+        yield _ustar(name=b"./", mode=0o755, size=zero, mtime=b"%011o\0" % epoch, typeflag=_TYPES[Kind.DIRECTORY])
     for entry in _members(tree):
         yield _header(entry, epoch)
         if entry.kind is Kind.FILE:

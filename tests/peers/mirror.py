@@ -10,9 +10,11 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 
 Damage = Callable[[bytes], bytes]
@@ -51,34 +53,7 @@ def serve(upstream: Mapping[str, str], cache: Path) -> Iterator[Mirror]:
     """A mirror of these archives (base URL by name); files are fetched once and kept in `cache`."""
     mirror = Mirror()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            mirror.requests.append(self.path)
-            archive, _, path = self.path.lstrip("/").partition("/")
-            kept = cache / sha256(self.path.encode()).hexdigest()
-            try:
-                data = kept.read_bytes() if kept.exists() else _fetch(f"{upstream[archive]}/{path}", kept)
-            except (HTTPError, KeyError):
-                self.send_error(404)
-                return
-            data = next((hurt(data) for end, hurt in mirror.damage.items() if self.path.endswith(end)), data)
-            cut = next((size for end, size in mirror.short.items() if self.path.endswith(end)), None)
-            start, _, _ = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
-            begin = int(start)
-            self.send_response(206 if begin else 200)
-            if begin:
-                self.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
-            self.send_header("Content-Length", str(len(data) - begin))
-            self.end_headers()
-            self.wfile.write(data[begin : len(data) if cut is None else begin + cut])
-            self.close_connection = cut is not None
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, mirror, upstream, cache))
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -89,6 +64,43 @@ def serve(upstream: Mapping[str, str], cache: Path) -> Iterator[Mirror]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers GET, from an offset when a Range asks for one, with what the mirror does to the file."""
+
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, mirror: Mirror, upstream: Mapping[str, str], cache: Path, *args: Any) -> None:
+        self.mirror, self.upstream, self.cache = mirror, upstream, cache
+        super().__init__(*args)
+
+    def do_GET(self) -> None:
+        self.mirror.requests.append(self.path)
+        try:
+            data = self._read()
+        except (HTTPError, KeyError):
+            self.send_error(404)
+            return
+        data = next((hurt(data) for end, hurt in self.mirror.damage.items() if self.path.endswith(end)), data)
+        cut = next((size for end, size in self.mirror.short.items() if self.path.endswith(end)), len(data))
+        begin = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
+        self.send_response(206 if begin else 200)
+        if begin:
+            self.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(data) - begin))
+        self.end_headers()
+        self.wfile.write(data[begin : begin + cut])
+        self.close_connection = cut < len(data)
+
+    def _read(self) -> bytes:
+        """The archive's own bytes, fetched once."""
+        kept = self.cache / sha256(self.path.encode()).hexdigest()
+        archive, _, path = self.path.lstrip("/").partition("/")
+        return kept.read_bytes() if kept.exists() else _fetch(f"{self.upstream[archive]}/{path}", kept)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        return
 
 
 def _fetch(url: str, kept: Path) -> bytes:

@@ -32,10 +32,10 @@ F4 effects rootfs.bootstrap
 
 F5 pure    builder.version builder.oci.descriptor builder.oci.config builder.oci.manifest
 F5 effects builder.oci.layer builder.oci.image builder.oci.layout builder.oci.check
+F6 pure    builder.python.versions builder.python.flags builder.python.verify
 F6 pure    builder.recipe builder.lock builder.plan
 F6 pure    builder.registry.reference builder.registry.refusal builder.registry.auth builder.registry.upload
 F6 effects builder.registry.client builder.registry.transfer
-F6 pure    builder.python.versions builder.python.flags builder.python.verify
 F6 effects builder.python.source builder.python.workshop builder.python.install builder.python.compile
 F7 effects builder.resolve builder.execute
 F8 effects builder.settings builder.progress builder.app

@@ -1,0 +1,187 @@
+"""Tree -> host directory: what a sandbox needs to run programs of a Tree.
+
+Law: writes below one new directory and nowhere else; follows no link on the way. Owners, setuid bits, devices and
+fifos stay in the Tree: the directory belongs to whoever runs this, and a sandbox shows it as root's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import BinaryIO
+
+from rootfs.digest import Digest
+from rootfs.errors import HostError, IntegrityError
+from rootfs.files import host_error
+from rootfs.ports import Store
+from rootfs.tree import FileEntry, Kind, Slice, Tree, parent
+
+_CHUNK = 1 << 20
+_MODE = 0o777
+_NO_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
+
+
+def extract(tree: Tree, store: Store, target: Path) -> None:
+    """Write `tree` to `target`, which must not exist: all of it, or nothing.
+
+    Permission bits and mtimes are the entries'; parents that the Tree does not name are 0755. IntegrityError when an
+    entry lies below anything but a directory, a hard link leads nowhere, or a blob is too short; HostError when the
+    disk refuses. What an interrupted run left in `target`.partial is removed first: two runs with one target need a
+    lock of their caller's.
+    """
+    whole = tree.with_parents()
+    _check(whole)
+    if os.path.lexists(target):
+        raise HostError(f"cannot extract to {target}", because="it exists already")
+    partial = target.with_name(target.name + ".partial")
+    try:
+        _remove(partial)
+        partial.mkdir(parents=True)
+        _write(whole, store, partial)
+        partial.chmod(0o755)
+        os.utime(partial, (0, 0))
+        partial.rename(target)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise host_error(error, target) from error
+        raise
+
+
+def _check(tree: Tree) -> None:
+    for path, entry in tree.items():
+        up = parent(path)
+        if up and tree[up].kind is not Kind.DIRECTORY:
+            raise IntegrityError(f"not a directory in this tree: {up}", at=path)
+        if entry.kind is Kind.HARDLINK:
+            _link_target(tree, entry)
+
+
+def _link_target(tree: Tree, entry: FileEntry) -> str:
+    """The path of the file a hard link is another name of."""
+    seen: set[str] = set()
+    while entry.kind is Kind.HARDLINK and entry.path not in seen:
+        seen.add(entry.path)
+        target = tree.get(entry.link)
+        if target is None:
+            break
+        entry = target
+    if entry.kind not in (Kind.FILE, Kind.SYMLINK):
+        raise IntegrityError(f"a hard link leads to no file: {entry.link or entry.path}", at=entry.path)
+    return entry.path
+
+
+def _write(tree: Tree, store: Store, base: Path) -> None:
+    """Directories, what they hold, then links; the directories' own modes and times last, innermost first."""
+    root = _encode(str(base))
+    directories = [entry for entry in tree.values() if entry.kind is Kind.DIRECTORY]
+    for entry in directories:
+        os.mkdir(_place(root, entry.path), 0o700)  # noqa: PTH102 - paths are bytes, and there are thousands
+    _write_files(tree, store, root)
+    for entry in tree.values():
+        place = _place(root, entry.path)
+        if entry.kind is Kind.SYMLINK:
+            os.symlink(_encode(entry.link), place)  # noqa: PTH211 - bytes
+            os.utime(place, (entry.mtime, entry.mtime), follow_symlinks=False)
+    for entry in tree.values():
+        if entry.kind is Kind.HARDLINK:
+            os.link(_place(root, _link_target(tree, entry)), _place(root, entry.path), follow_symlinks=False)
+    for entry in reversed(directories):
+        place = _place(root, entry.path)
+        os.chmod(place, entry.mode & _MODE)  # noqa: PTH101 - bytes
+        os.utime(place, (entry.mtime, entry.mtime))
+
+
+def _write_files(tree: Tree, store: Store, root: bytes) -> None:
+    """Blob by blob, each opened once and read from front to back."""
+    files = [entry for entry in tree.values() if entry.kind is Kind.FILE]
+    for entry in files:
+        if isinstance(entry.content, bytes):
+            with _new_file(root, entry) as descriptor:
+                _write_all(descriptor, entry.content)
+    sliced = [(entry.content, entry) for entry in files if isinstance(entry.content, Slice)]
+    sliced.sort(key=lambda pair: (pair[0].blob, pair[0].offset))
+    for blob, pairs in groupby(sliced, key=lambda pair: pair[0].blob):
+        with store.open(blob) as stream:
+            for content, entry in pairs:
+                with _new_file(root, entry) as descriptor:
+                    _copy(stream, content, descriptor)
+
+
+@contextmanager
+def _new_file(root: bytes, entry: FileEntry) -> Iterator[int]:
+    descriptor = os.open(_place(root, entry.path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
+        os.fchmod(descriptor, entry.mode & _MODE)
+        os.utime(descriptor, (entry.mtime, entry.mtime))
+    finally:
+        os.close(descriptor)
+
+
+def _copy(stream: BinaryIO, content: Slice, descriptor: int) -> None:
+    """The slice's bytes, inside the kernel where the store and the disk allow it."""
+    done = _copy_in_kernel(stream, content, descriptor)
+    if done < content.size:
+        stream.seek(content.offset + done)
+    while done < content.size:
+        chunk = stream.read(min(_CHUNK, content.size - done))
+        if not chunk:
+            raise _short(content.blob)
+        _write_all(descriptor, chunk)
+        done += len(chunk)
+
+
+def _copy_in_kernel(stream: BinaryIO, content: Slice, descriptor: int) -> int:
+    """How many bytes copy_file_range(2) copied: all, or as many as before it would not."""
+    done = 0
+    try:
+        source = stream.fileno()
+        while done < content.size:
+            copied = os.copy_file_range(source, descriptor, content.size - done, content.offset + done)
+            if copied == 0:
+                break
+            done += copied
+    except OSError as error:  # io.UnsupportedOperation, a stream without a file, has no errno
+        if error.errno not in _NO_COPY and error.errno is not None:
+            raise
+    return done
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _short(blob: Digest) -> IntegrityError:
+    return IntegrityError(
+        f"blob is shorter than its tree says: {blob}", hint="remove it from the store and run the build again"
+    )
+
+
+def _encode(path: str) -> bytes:
+    """A Tree's text as the bytes it stands for, whatever the host's locale."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def _place(root: bytes, path: str) -> bytes:
+    return root + b"/" + _encode(path)
+
+
+def _remove(partial: Path) -> None:
+    """Remove what is there, also directories that were made read-only."""
+    if not partial.is_dir() or partial.is_symlink():
+        partial.unlink(missing_ok=True)
+        return
+    for directory, names, _ in os.walk(partial):
+        for name in names:
+            path = Path(directory, name)
+            if not path.is_symlink():
+                path.chmod(0o700)
+    shutil.rmtree(partial)
