@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from builder.app import open_tools, write_lock
-from builder.cli.options import begin, recipe_options, settings_options
+from builder.cli.options import recipe_options, settings_options
+from builder.cli.start import begin
 from builder.settings import source_date_epoch
 
 

@@ -1,18 +1,12 @@
-"""Options that several verbs share, and the way from them to Settings."""
+"""Options that several verbs share."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-
-from builder.app import Found, find_recipe
-from builder.progress import make_reporter
-from builder.settings import Settings, read_settings
-from rootfs.ports import Reporter
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -45,11 +39,3 @@ def recipe_options(function: _Function) -> _Function:
     for option in reversed(_RECIPE):
         function = option(function)
     return function
-
-
-def begin(
-    recipe: str, overrides: tuple[str, ...], lock_path: Path | None, flags: dict[str, str | None]
-) -> tuple[Found, Settings, Reporter]:
-    """The recipe, the settings and a reporter on stderr: how every verb that builds starts."""
-    settings = read_settings(flags)
-    return find_recipe(recipe, overrides=overrides, lock=lock_path), settings, make_reporter(sys.stderr)
