@@ -131,7 +131,8 @@ class OrdinaryUser:
         base |= {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "TMPDIR": str(self.home)}
         other = os.geteuid() != self.uid
         return subprocess.Popen(
-            [str(word) for word in argv],
+            # who runs the suite in the background (nohup, some CI) has Ctrl-C ignored, and children inherit that
+            ["env", "--default-signal=INT", *(str(word) for word in argv)],
             cwd=cwd or self.home,
             env=base | environment,
             stdin=subprocess.DEVNULL,

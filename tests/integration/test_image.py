@@ -86,7 +86,11 @@ def _interrupt(user: OrdinaryUser, clone: Path, mirrors: dict[str, str]) -> None
             break
     time.sleep(3)
     os.killpg(process.pid, signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    try:
+        output, errors = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     assert process.returncode == 130, errors
     assert output == ""
     assert errors.rstrip().endswith("run the same command to go on")

@@ -39,7 +39,8 @@ F6 effects builder.registry.client builder.registry.transfer
 F6 effects builder.python.source builder.python.workshop builder.python.install builder.python.compile
 F7 effects builder.resolve builder.execute
 F8 effects builder.settings builder.progress builder.app
-F8 effects builder.cli.options builder.cli.start builder.cli.lock builder.cli.recipe builder.cli.settings builder.cli builder.__main__
+F8 effects builder.cli.options builder.cli.start
+F8 effects builder.cli.lock builder.cli.recipe builder.cli.settings builder.cli builder.__main__
 """
 
 EFFECTS = frozenset(

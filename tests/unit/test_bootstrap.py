@@ -1,0 +1,154 @@
+"""From unpacked packages to a Tree, on invented packages."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from rootfs.architecture import Architecture
+from rootfs.bootstrap import bootstrap
+from rootfs.debian.deb import Unpacked
+from rootfs.debian.package import Package
+from rootfs.errors import BuildError
+from rootfs.tree import FileEntry, Tree, directory, file, symlink
+from tests.fakes.reporter import ListReporter
+from tests.fakes.store import MemoryStore
+
+EPOCH = 1_700_000_000
+AMD64 = Architecture.parse("amd64")
+DPKG = "var/lib/dpkg"
+
+
+def deb(stanza: str, *entries: FileEntry, **control: str) -> Unpacked:
+    members = {"md5sums": "", **control, "control": stanza}
+    return Unpacked(
+        package=Package.parse(stanza), control={k: v.encode() for k, v in members.items()}, tree=Tree(entries)
+    )
+
+
+A = deb(
+    """Package: a
+Version: 1:2-3
+Architecture: amd64
+Multi-Arch: same
+Essential: yes
+Maintainer: M <m@example.org>
+Depends: x(>=1)|y , z:any
+Homepage: https://example.org
+Section: libs
+Description: short
+ long
+""",
+    directory("etc"),
+    file("etc/a.conf", b"conf"),
+    directory("usr"),
+    FileEntry(path="usr/late", kind=file("x", b"").kind, content=b"1", mtime=EPOCH + 5),
+    FileEntry(path="usr/early", kind=file("x", b"").kind, content=b"1", mtime=7),
+    conffiles="/etc/a.conf\nremove-on-upgrade /etc/old.conf\n",
+    triggers="# made by hand\ninterest ldconfig\ninterest-noawait /usr/share/x\nactivate y\n",
+    postinst="#!/bin/sh\nset -e\nexit 0\n",
+)
+B = deb(
+    "Package: b\nVersion: 1\nArchitecture: all\nMulti-Arch: no\nEssential: no\nDescription: b\n",
+    directory("usr"),
+    symlink("usr/b", "late"),
+    triggers="interest-noawait ldconfig\n",
+)
+
+
+def build(*packages: Unpacked) -> Tree:
+    return bootstrap(packages, store=MemoryStore(), epoch=EPOCH, architecture=AMD64)
+
+
+def content(tree: Tree, path: str) -> str:
+    data = tree[path].content
+    assert isinstance(data, bytes)
+    return data.decode()
+
+
+def test_the_status_file_is_as_dpkg_writes_it() -> None:
+    md5 = hashlib.md5(b"conf").hexdigest()
+    assert (
+        content(build(B, A), f"{DPKG}/status")
+        == f"""Package: a
+Essential: yes
+Status: install ok installed
+Section: libs
+Maintainer: M <m@example.org>
+Architecture: amd64
+Multi-Arch: same
+Version: 1:2-3
+Depends: x (>= 1) | y, z:any
+Conffiles:
+ /etc/a.conf {md5}
+ /etc/old.conf newconffile remove-on-upgrade
+Description: short
+ long
+Homepage: https://example.org
+
+Package: b
+Status: install ok installed
+Architecture: all
+Version: 1
+Description: b
+
+"""
+    )
+
+
+def test_the_other_files_of_the_database() -> None:
+    tree = build(A, B)
+    assert content(tree, f"{DPKG}/info/a:amd64.list") == "/.\n/etc\n/etc/a.conf\n/usr\n/usr/early\n/usr/late\n"
+    assert content(tree, f"{DPKG}/info/b.list") == "/.\n/usr\n/usr/b\n"
+    assert tree[f"{DPKG}/info/a:amd64.postinst"].mode == 0o755
+    assert tree[f"{DPKG}/info/a:amd64.conffiles"].mode == 0o644
+    assert f"{DPKG}/info/a:amd64.control" not in tree
+    assert content(tree, f"{DPKG}/info/format") == "1\n"
+    assert content(tree, f"{DPKG}/triggers/ldconfig") == "a:amd64\nb/noawait\n"
+    assert content(tree, f"{DPKG}/triggers/File") == "/usr/share/x a:amd64/noawait\n"
+    assert content(tree, f"{DPKG}/arch-native") == "amd64\n"
+
+
+def test_md5sums_are_made_when_the_package_has_none() -> None:
+    bare = deb(
+        "Package: a\nVersion: 1\nArchitecture: all\n", file("etc/c", b"1"), file("x", b"2"), conffiles="/etc/c\n"
+    )
+    bare = Unpacked(
+        package=bare.package, control={k: v for k, v in bare.control.items() if k != "md5sums"}, tree=bare.tree
+    )
+    assert content(build(bare), f"{DPKG}/info/a.md5sums") == f"{hashlib.md5(b'2').hexdigest()}  x\n"
+
+
+def test_times_are_clamped_and_directories_have_the_epoch() -> None:
+    tree = build(A, B)
+    assert (tree["usr/late"].mtime, tree["usr/early"].mtime) == (EPOCH, 7)
+    assert {tree[path].mtime for path in ("usr", "etc", "var", f"{DPKG}/status", f"{DPKG}/info")} == {EPOCH}
+
+
+def test_the_order_of_the_packages_does_not_matter() -> None:
+    assert build(A, B).to_bytes() == build(B, A).to_bytes()
+
+
+def test_one_package_twice_is_refused() -> None:
+    with pytest.raises(BuildError, match="twice"):
+        build(B, B)
+
+
+def test_a_conffile_must_be_in_the_package() -> None:
+    with pytest.raises(BuildError, match="a 1 names a conffile") as caught:
+        build(deb("Package: a\nVersion: 1\nArchitecture: all\n", conffiles="/etc/x\n"))
+    assert caught.value.at == "/etc/x"
+
+
+def test_nothing_lies_below_a_file() -> None:
+    broken = deb("Package: c\nVersion: 1\nArchitecture: all\n", file("var/lib", b""))
+    with pytest.raises(BuildError, match="in the way") as caught:
+        build(broken)
+    assert caught.value.at == "/var/lib"
+
+
+def test_progress_is_reported() -> None:
+    reporter = ListReporter()
+    bootstrap([A], store=MemoryStore(), epoch=EPOCH, architecture=AMD64, reporter=reporter)
+    assert [event[0] for event in reporter.events] == ["begin", "finish"]
