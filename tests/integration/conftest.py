@@ -1,0 +1,94 @@
+"""The one image that the end-to-end tests look at: an ordinary user's `make image`, with one compile for all of them.
+
+It is interrupted once on the way, so that what every test looks at is also a build that went on after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from rootfs.store import DiskStore
+from tests.conftest import OrdinaryUser
+
+RECIPE = "recipes/wee.toml"
+
+
+@dataclass(frozen=True)
+class Image:
+    """What `make image` gave: the clone it ran in, the user, the line it printed."""
+
+    clone: Path
+    user: OrdinaryUser
+    line: str
+    mirrors: dict[str, str]
+
+    @property
+    def layout(self) -> Path:
+        return self.clone / "dist" / "wee"
+
+    @property
+    def digest(self) -> str:
+        return self.line.rpartition("@")[2]
+
+    @property
+    def store(self) -> DiskStore:
+        return DiskStore(self.user.home / ".cache/ocibuild")
+
+    @property
+    def reference(self) -> str:
+        return f"oci:{self.layout}:3.14.7-wee"
+
+    def ocibuild(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """Run the clone's own tool as its user."""
+        return self.user.run([self.clone / ".venv/bin/ocibuild", *argv], cwd=self.clone, **self.mirrors)
+
+
+@pytest.fixture(scope="session")
+def image(ordinary_user: OrdinaryUser, ordinary_clone: Path, debian_mirror: str, debian_security_mirror: str) -> Image:
+    mirrors = {"OCIBUILD_MIRROR": debian_mirror, "OCIBUILD_SECURITY_MIRROR": debian_security_mirror}
+    made = ordinary_user.run(["make", "venv"], cwd=ordinary_clone)
+    assert made.returncode == 0, made.stderr
+    _interrupt(ordinary_user, ordinary_clone, mirrors)
+    done = ordinary_user.run(["make", "image", f"RECIPE={RECIPE}"], cwd=ordinary_clone, **mirrors)
+    assert done.returncode == 0, done.stderr
+    return Image(clone=ordinary_clone, user=ordinary_user, line=done.stdout.rstrip("\n"), mirrors=mirrors)
+
+
+def _interrupt(user: OrdinaryUser, clone: Path, mirrors: dict[str, str]) -> None:
+    """Start the build, press Ctrl-C in the middle of the compile, and see that nothing half done or running is left."""
+    process = user.start([clone / ".venv/bin/ocibuild", "recipe", RECIPE], cwd=clone, **mirrors)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("compile: configure"):
+            break
+    time.sleep(3)
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        output, errors = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    assert process.returncode == 130, errors
+    assert output == ""
+    assert errors.rstrip().endswith("run the same command to go on")
+    assert not _processes_of(user, "configure")
+    assert not (clone / "dist").exists()
+    assert list((user.home / ".cache/ocibuild/tmp").iterdir()) == []
+
+
+def _processes_of(user: OrdinaryUser, word: str) -> list[str]:
+    lines = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if place.stat().st_uid == user.uid and word in (place / "cmdline").read_text():
+                lines.append((place / "cmdline").read_text())
+        except OSError:
+            continue
+    return lines
