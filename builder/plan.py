@@ -18,7 +18,7 @@ from builder.recipe import Recipe
 from rootfs.archive import Download
 from rootfs.digest import Digest
 
-REVISIONS = {"fragment": 1, "rootfs": 1, "compile": 1, "layer": 1, "image": 1}
+REVISIONS = {"fragment": 1, "rootfs": 1, "compile": 1, "layer": 2, "image": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

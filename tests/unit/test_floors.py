@@ -31,6 +31,7 @@ F4 pure    rootfs.configure.pam rootfs.configure.shells rootfs.configure.table r
 F4 effects rootfs.bootstrap
 
 F5 pure    builder.version builder.oci.descriptor builder.oci.config builder.oci.manifest
+F5 pure    builder.oci.tar
 F5 effects builder.oci.layer builder.oci.image builder.oci.layout builder.oci.check
 F6 pure    builder.python.versions builder.python.flags builder.python.verify
 F6 pure    builder.recipe builder.lock builder.plan

@@ -69,7 +69,7 @@ def test_golden_image() -> None:
     """A change here changes the digest of every image ever built."""
     assert (
         str(an_image(MemoryStore()).descriptor.digest)
-        == "sha256:ca4887f2772b54f5ba464e21066c40f518f918f30656ec7cd21ef7c8bfbfb430"
+        == "sha256:643a2b3e5b2c3bc0a0797fd775cfde81e2d785bfe7c5e5a2c1042ad98514075f"
     )
 
 
