@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from builder.execute import Tools, execute
+from builder.execute import execute
 from builder.lock import Lock
 from builder.oci.descriptor import MANIFEST, Descriptor, Platform
 from builder.oci.layout import write_layout
@@ -24,6 +24,7 @@ from builder.registry.reference import Reference
 from builder.registry.transfer import push
 from builder.resolve import resolve
 from builder.settings import Settings
+from builder.tools import Tools
 from rootfs.architecture import Architecture
 from rootfs.errors import HostError, LockError, RecipeError
 from rootfs.files import replacing
@@ -92,16 +93,7 @@ def open_tools(settings: Settings, reporter: Reporter) -> Iterator[Tools]:
 
 def write_lock(found: Found, tools: Tools, *, epoch: int | None) -> Lock:
     """Resolve a recipe and write its lock, whatever was there."""
-    lock = resolve(
-        found.recipe,
-        Architecture.host(),
-        transport=tools.transport,
-        store=tools.store,
-        mirrors=tools.mirrors,
-        reporter=tools.reporter,
-        now=int(time.time()),
-        epoch=epoch,
-    )
+    lock = resolve(found.recipe, Architecture.host(), tools, now=int(time.time()), epoch=epoch)
     with replacing(found.lock_path) as stream:
         stream.write(lock.to_bytes())
     return lock
@@ -112,7 +104,7 @@ def read_lock(found: Found, tools: Tools, *, locked: bool, epoch: int | None) ->
     platform = f"linux/{Architecture.host().oci}"
     path = found.lock_path
     lock = Lock.parse(path.read_bytes(), at=str(path)) if path.exists() else None
-    if lock is not None and lock.matches(found.recipe, platform):
+    if lock is not None and lock.matches(found.recipe.digest, platform):
         return lock
     if locked:
         because = "there is none" if lock is None else "it was made for another recipe or platform"

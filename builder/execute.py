@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from builder.plan import Step
 from builder.python.compile import PythonOptions, compile_python
 from builder.python.source import fetch_source
 from builder.python.versions import find
+from builder.tools import Tools
 from rootfs.architecture import Architecture
 from rootfs.archive import CANONICAL, fetch
 from rootfs.bootstrap import bootstrap
@@ -36,25 +36,12 @@ from rootfs.digest import Digest, canonical_json
 from rootfs.errors import LockError
 from rootfs.extract import extract
 from rootfs.files import host_error
-from rootfs.ports import Reporter, Sandbox, Store, Transport, read_blob
+from rootfs.ports import Reporter, Store, read_blob
 from rootfs.tree import FileEntry, Slice, Tree, directory, file
 
 MOUNT_POINTS = ("build", "pip")
 _UNPACK = "unpack .debs"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
-    """The ports and what else running a plan takes: mirrors by archive, a directory to work in, a number of jobs."""
-
-    store: Store
-    transport: Transport
-    sandbox: Sandbox
-    reporter: Reporter
-    mirrors: Mapping[str, str]
-    work: Path
-    jobs: int
 
 
 def execute(plan: Step, tools: Tools) -> Digest:

@@ -11,7 +11,6 @@ import msgspec
 import tomli_w
 from msgspec import Struct
 
-from builder.recipe import Recipe
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, LockError
 
@@ -75,17 +74,17 @@ class Lock(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             lock = msgspec.convert(tomllib.loads(data.decode("utf-8")), cls)
             for sha256 in (*(s.sha256 for s in lock.source), *(p.sha256 for p in lock.package)):
                 Digest("sha256", sha256)
-            if lock.schema != SCHEMA or not any(source.name == "cpython" for source in lock.source):
-                raise ValueError(f"schema {lock.schema}, sources {[source.name for source in lock.source]}")
+            if lock.schema != SCHEMA:
+                raise ValueError(f"schema {lock.schema}; this version reads {SCHEMA}")
         except (ValueError, IntegrityError) as error:
             raise LockError(
                 "the lock cannot be read", at=at, because=str(error), hint="make it anew with `ocibuild lock RECIPE`"
             ) from error
         return lock
 
-    def matches(self, recipe: Recipe, platform: str) -> bool:
-        """Whether it was made for just this recipe and platform."""
-        return self.recipe == str(recipe.digest) and self.platform == platform
+    def matches(self, recipe: Digest, platform: str) -> bool:
+        """Whether it was made for just this recipe (or base: its digest) and platform."""
+        return self.recipe == str(recipe) and self.platform == platform
 
     def to_bytes(self) -> bytes:
         """The lock file."""
@@ -93,8 +92,11 @@ class Lock(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def python(self) -> LockedSource:
-        """CPython's source."""
-        return next(source for source in self.source if source.name == "cpython")
+        """CPython's source; LockError when the lock is of a rootfs alone."""
+        for source in self.source:
+            if source.name == "cpython":
+                return source
+        raise LockError("the lock names no source of CPython", hint="make it anew with `ocibuild lock RECIPE`")
 
     def packages(self, set_name: str) -> tuple[LockedPackage, ...]:
         """The packages of one set, by name."""

@@ -14,7 +14,7 @@ import msgspec
 
 from builder.lock import Lock, LockedPackage
 from builder.python.flags import configure_command
-from builder.recipe import Recipe
+from builder.recipe import Base, Recipe
 from rootfs.archive import Download
 from rootfs.digest import Digest
 
@@ -61,8 +61,8 @@ class Step:
 def make_plan(recipe: Recipe, lock: Lock) -> Step:
     """The step that makes the image; everything else hangs below it."""
     fragments = {package.digest: _fragment(package) for package in lock.package}
-    base = _rootfs("runtime", recipe, lock, fragments)
-    toolchain = _rootfs("toolchain", recipe, lock, fragments)
+    base = _rootfs("runtime", recipe.base, lock, fragments)
+    toolchain = _rootfs("toolchain", recipe.base, lock, fragments)
     compiled = _compile(recipe, lock, toolchain)
     layers = [
         _layer("base", base, recipe, lock, f"Debian {recipe.base.suite}: {len(lock.packages('runtime'))} packages"),
@@ -91,12 +91,17 @@ def _fragment(package: LockedPackage) -> Step:
     )
 
 
-def _rootfs(set_name: str, recipe: Recipe, lock: Lock, fragments: Mapping[Digest, Step]) -> Step:
+def rootfs_step(base: Base, lock: Lock) -> Step:
+    """The step that makes a rootfs alone."""
+    return _rootfs("runtime", base, lock, {package.digest: _fragment(package) for package in lock.package})
+
+
+def _rootfs(set_name: str, base: Base, lock: Lock, fragments: Mapping[Digest, Step]) -> Step:
     parameters = {
         "set": set_name,
-        "suite": recipe.base.suite,
-        "components": list(recipe.base.components),
-        "security": recipe.base.security,
+        "suite": base.suite,
+        "components": list(base.components),
+        "security": base.security,
         "platform": lock.platform,
         "epoch": lock.epoch,
     }

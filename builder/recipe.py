@@ -31,17 +31,28 @@ SYSTEMD = (
 )
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_length=64)]
+Variant = Literal["custom", "essential", "apt", "minbase"]
 PythonVersion = Annotated[str, Meta(pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+((a|b|rc)[0-9]+)?)?$")]
 
 
 class Base(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[base]`: the Debian below CPython. `security` adds the suite's security archive."""
+    """`[base]`: the Debian below CPython, or by itself (`ocibuild rootfs`).
+
+    `variant` is what comes along with `packages`: nothing (`custom`), the Essential packages (`essential`), those and
+    apt (`apt`), those and Priority: required (`minbase`). `security` adds the suite's security archive.
+    """
 
     suite: str = "trixie"
     components: tuple[str, ...] = ("main",)
     security: bool = True
+    variant: Variant = "essential"
     packages: tuple[str, ...] = ()
     deny: tuple[str, ...] = SYSTEMD
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of what is said: what a lock of a rootfs alone belongs to."""
+        return Digest.of_value(msgspec.to_builtins(self))
 
 
 class Python(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,7 +69,7 @@ class Image(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[image]`: the config of the image (image-spec, config.md) and its tag; `{version}` is CPython's."""
 
     tag: str
-    compression: Literal["gzip"] = "gzip"
+    compression: Literal["gzip", "zstd"] = "gzip"
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ("python3",)
     env: dict[str, str] = {}

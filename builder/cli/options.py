@@ -10,6 +10,7 @@ import click
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
+debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show where an error was raised.")
 _SETTINGS = (
     click.option("--store", metavar="DIR", help="Directory of everything fetched and made."),
     click.option("--mirror", metavar="URL", help="Debian mirror to fetch from."),
@@ -23,7 +24,7 @@ _RECIPE = (
     click.argument("recipe"),
     click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe."),
     click.option("--lock", "lock_path", metavar="FILE", type=click.Path(path_type=Path), help="The lock's place."),
-    click.option("--debug", is_flag=True, expose_value=False, help="Show where an error was raised."),
+    debug_option,
 )
 
 

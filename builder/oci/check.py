@@ -10,9 +10,12 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Callable, Generator, Iterator
+from typing import BinaryIO
+
+import zstandard
 
 from builder.oci.config import ImageConfig
-from builder.oci.descriptor import CONFIG, INDEX, LAYER_GZIP, LAYER_TAR, MANIFEST, SIZE_LIMIT, Descriptor
+from builder.oci.descriptor import CONFIG, INDEX, LAYER_GZIP, LAYER_TAR, LAYER_ZSTD, MANIFEST, SIZE_LIMIT, Descriptor
 from builder.oci.manifest import Index, Manifest, parse
 from rootfs.digest import Digest
 from rootfs.errors import BuildError, IntegrityError
@@ -72,7 +75,7 @@ def _image(store: Store, manifest: Manifest, descriptor: Descriptor) -> Iterator
     for number, layer in enumerate(manifest.layers):
         faults = list(_blob(store, layer))
         yield from faults
-        if layer.media_type not in (LAYER_GZIP, LAYER_TAR):
+        if layer.media_type not in (LAYER_GZIP, LAYER_TAR, LAYER_ZSTD):
             yield f"{layer.digest} is no layer: {layer.media_type}"
         elif config and not faults and number < len(config.diff_ids):
             yield from _diff_id(store, layer, config.diff_ids[number])
@@ -126,11 +129,15 @@ def _config(store: Store, descriptor: Descriptor) -> Generator[str, None, ImageC
 def _diff_id(store: Store, layer: Descriptor, expected: Digest) -> Iterator[str]:
     hasher = hashlib.new(expected.algorithm)
     with store.open(layer.digest) as stream:
-        tar = gzip.GzipFile(fileobj=stream) if layer.media_type == LAYER_GZIP else stream
+        tar: BinaryIO | gzip.GzipFile | zstandard.ZstdDecompressionReader = stream
+        if layer.media_type == LAYER_GZIP:
+            tar = gzip.GzipFile(fileobj=stream)
+        elif layer.media_type == LAYER_ZSTD:
+            tar = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
         try:
             for chunk in _chunks(tar.read):
                 hasher.update(chunk)
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
             yield f"{layer.digest} cannot be decompressed: {error}"
             return
     if hasher.hexdigest() != expected.hex:

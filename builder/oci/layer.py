@@ -2,7 +2,8 @@
 
 Law: equal trees give equal bytes, whatever the number of threads or what the store already holds. Each section of the
 archive (`builder.oci.tar`) is compressed on its own, in members of 4 MiB of tar each, on several threads: members that
-follow each other are one gzip stream (RFC 1952, 2.2), and libdeflate writes the same bytes on every CPU, MTIME 0.
+follow each other are one gzip stream (RFC 1952, 2.2; libdeflate writes the same bytes on every CPU, MTIME 0), frames
+one zstd stream (RFC 8878, 3).
 A section compressed once is kept in the store under its key, so assembling a layer is mostly concatenating.
 Memory is bounded: a few members at a time.
 """
@@ -18,8 +19,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import deflate
+import zstandard
 
-from builder.oci.descriptor import LAYER_GZIP, Descriptor, read_object
+from builder.oci.descriptor import LAYER_GZIP, LAYER_ZSTD, Descriptor, read_object
 from builder.oci.tar import END, Section, section_bytes, sections
 from rootfs.digest import Digest, canonical_json
 from rootfs.errors import RecipeError
@@ -30,8 +32,27 @@ MEMBER_SIZE = 4 << 20  # bytes of tar in one compressed member; part of the form
 
 _KEPT_SIZE = 64 << 20  # a section of more tar than this is compressed as it streams and not kept
 _READ_SIZE = 1 << 20
-_CODECS: Mapping[str, tuple[str, Callable[[bytes, int], bytes | bytearray]]] = MappingProxyType(
-    {"gzip": (LAYER_GZIP, deflate.gzip_compress)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Codec:
+    """A way to compress: the layer's media type, the levels it has and the one taken when none is named."""
+
+    media_type: str
+    compress: Callable[[bytes, int], bytes | bytearray]
+    levels: range
+    level: int
+
+
+def _zstandard(block: bytes, level: int) -> bytes:
+    return zstandard.ZstdCompressor(level=level, write_content_size=True).compress(block)
+
+
+_CODECS: Mapping[str, _Codec] = MappingProxyType(
+    {
+        "gzip": _Codec(media_type=LAYER_GZIP, compress=deflate.gzip_compress, levels=range(1, 13), level=6),
+        "zstd": _Codec(media_type=LAYER_ZSTD, compress=_zstandard, levels=range(1, 23), level=3),
+    }
 )
 
 Submit = Callable[[bytes], Future[bytes | bytearray]]
@@ -68,31 +89,34 @@ def pack(
     created_by: str,
     epoch: int,
     compression: str = "gzip",
-    level: int = 6,
+    level: int | None = None,
     threads: int | None = None,
     lowest: bool = False,
 ) -> Layer:
     """Write the tree's entries, and no others, as a layer blob.
 
-    `epoch` (seconds) caps every mtime; `level` is libdeflate's, 1 to 12; `threads` defaults to the cores, at least 2,
-    and never changes the bytes. The `lowest` layer of an image begins with the root directory, 0755: runtimes give it
-    another mode (containers/storage: 0555) where no layer names it. Directories above an entry are the caller's to
-    include, for the same reason. RecipeError for an unknown compression or level; IntegrityError for an entry
-    that a layer cannot hold, a hard link out of the tree, or content that is not in the store.
+    `epoch` (seconds) caps every mtime; `level` is libdeflate's (1 to 12, 6) or zstd's (1 to 22, 3); `threads` defaults
+    to the cores, at least 2, and never changes the bytes. The `lowest` layer of an image begins with the root
+    directory, 0755: runtimes give it another mode (containers/storage: 0555) where no layer names it. Directories
+    above an entry are the caller's to include, for the same reason. RecipeError for an unknown compression or level;
+    IntegrityError for an entry that a layer cannot hold, a hard link out of the tree, or content that is not in the
+    store.
     """
-    if compression not in _CODECS:
+    codec = _CODECS.get(compression)
+    if codec is None:
         raise RecipeError(f"unknown layer compression: {compression}", hint=f"known: {', '.join(_CODECS)}")
-    if not 1 <= level <= 12:
-        raise RecipeError(f"no such compression level: {level}", hint="choose 1 (fastest) to 12 (smallest)")
-    media_type, compress = _CODECS[compression]
+    chosen = codec.level if level is None else level
+    if chosen not in codec.levels:
+        hint = f"choose {codec.levels.start} (fastest) to {codec.levels.stop - 1} (smallest)"
+        raise RecipeError(f"no such compression level: {level}", hint=hint)
     workers = threads or max(2, os.cpu_count() or 2)
     hasher = hashlib.sha256()
-    packer = _Packer(store=store, codec=f"{compression}:{level}", workers=workers, update=hasher.update)
+    packer = _Packer(store=store, codec=f"{compression}:{chosen}", workers=workers, update=hasher.update)
     with ThreadPoolExecutor(workers, thread_name_prefix="pack") as pool:
         parts = sections(tree, epoch=epoch, lowest=lowest)
-        stored = store.put(packer.layer(parts, lambda block: pool.submit(compress, block, level)))
+        stored = store.put(packer.layer(parts, lambda block: pool.submit(codec.compress, block, chosen)))
     return Layer(
-        descriptor=Descriptor(media_type=media_type, digest=stored.digest, size=stored.size),
+        descriptor=Descriptor(media_type=codec.media_type, digest=stored.digest, size=stored.size),
         diff_id=Digest("sha256", hasher.hexdigest()),
         created_by=created_by,
     )

@@ -144,6 +144,12 @@ class PackageIndex:
 
     def essential(self) -> tuple[Package, ...]:
         """The newest version of every Essential package, by name."""
-        names = sorted(name for name, found in self._stanzas.items() if any("\nEssential: yes" in s for s, _ in found))
-        newest = (self.named(name)[0] for name in names)
-        return tuple(package for package in newest if package.essential)
+        return tuple(package for package in self._newest_with("\nEssential: yes") if package.essential)
+
+    def with_priority(self, priority: str) -> tuple[Package, ...]:
+        """The newest version of every package of this Priority, by name."""
+        return tuple(package for package in self._newest_with(f"\nPriority: {priority}") if package.priority == priority)
+
+    def _newest_with(self, field: str) -> Iterator[Package]:
+        names = sorted(name for name, found in self._stanzas.items() if any(field in stanza for stanza, _ in found))
+        return (self.named(name)[0] for name in names)

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from builder.app import find_recipe
-from builder.execute import Tools, execute
+from builder.execute import execute
 from builder.lock import Lock
 from builder.oci.layer import Layer
 from builder.oci.layout import read_layout
 from builder.oci.manifest import Manifest
 from builder.plan import make_plan
 from builder.python.verify import image_checks, program
+from builder.tools import Tools
 from rootfs.ports import read_blob
 from rootfs.sandbox.namespaces import NamespaceSandbox
 from rootfs.store import DiskStore
