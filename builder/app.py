@@ -1,21 +1,22 @@
 """App: one function for each verb of the command line, from Settings to a result.
 
-Law: wires the real ports together and calls the modules in order; makes no decision that is a recipe's or a module's.
+Law: calls the modules in order; makes no decision that is a recipe's or a module's.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
 
 from builder.execute import execute
 from builder.lock import Lock
 from builder.oci.descriptor import MANIFEST, Descriptor, Platform
 from builder.oci.layout import write_layout
-from builder.plan import make_plan
+from builder.plan import make_plan, rules_of, slim_parameters
 from builder.python.flags import configure_command
 from builder.recipe import Recipe
 from builder.registry.auth import Credentials, credentials_for
@@ -23,15 +24,12 @@ from builder.registry.client import Registry
 from builder.registry.reference import Reference
 from builder.registry.transfer import push
 from builder.resolve import resolve
-from builder.settings import Settings
+from builder.suites import with_keys
 from builder.tools import Tools
 from rootfs.architecture import Architecture
 from rootfs.errors import HostError, LockError, RecipeError
 from rootfs.files import replacing
-from rootfs.ports import Reporter, read_blob
-from rootfs.sandbox.namespaces import NamespaceSandbox
-from rootfs.store import DiskStore
-from rootfs.transport import HttpTransport
+from rootfs.ports import read_blob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,32 +61,18 @@ def find_recipe(name: str, *, overrides: Sequence[str] = (), lock: Path | None =
     for path in places:
         if path.is_file():
             recipe = Recipe.parse(path.read_bytes(), at=str(path), overrides=overrides)
-            configure_command(recipe.python.variant, recipe.python.configure)  # before anything is fetched
+            recipe = _ready(recipe, path.parent)
             beside = Path() if path.parent in shipped else path.parent
             return Found(recipe=recipe, path=path, lock_path=lock or beside / f"{path.stem}.lock.toml")
     known = sorted({path.stem for place in shipped for path in place.glob("*.toml") if ".lock" not in path.name})
     raise RecipeError(f"no such recipe: {name}", hint=f"give a path, or one of the shipped: {', '.join(known)}")
 
 
-@contextmanager
-def open_tools(settings: Settings, reporter: Reporter) -> Iterator[Tools]:
-    """The real ports, as the settings say."""
-    store = Path(settings.store.value)
-    proxy = settings.proxy.value
-    with HttpTransport(
-        verify=Path(settings.ca_bundle.value) if settings.ca_bundle.value else None,
-        proxies={"http": proxy, "https": proxy} if proxy else None,
-        no_proxy=settings.no_proxy.listed,
-    ) as transport:
-        yield Tools(
-            store=DiskStore(store),
-            transport=transport,
-            sandbox=NamespaceSandbox(),
-            reporter=reporter,
-            mirrors=settings.mirrors,
-            work=store / "work",
-            jobs=int(settings.jobs.value),
-        )
+def _ready(recipe: Recipe, directory: Path) -> Recipe:
+    """The recipe with its repositories' keys in it; what cannot be built is refused before anything is fetched."""
+    configure_command(recipe.python.variant, recipe.python.configure)
+    rules_of(slim_parameters(recipe.base))
+    return msgspec.structs.replace(recipe, base=with_keys(recipe.base, directory))
 
 
 def write_lock(found: Found, tools: Tools, *, epoch: int | None) -> Lock:

@@ -13,7 +13,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -23,21 +22,25 @@ from builder.oci.descriptor import Platform
 from builder.oci.image import assemble
 from builder.oci.layer import Layer, pack
 from builder.oci.manifest import Manifest
-from builder.plan import Step
+from builder.plan import Step, rules_of
 from builder.python.compile import PythonOptions, compile_python
 from builder.python.source import fetch_source
 from builder.python.versions import find
 from builder.tools import Tools
 from rootfs.architecture import Architecture
-from rootfs.archive import CANONICAL, fetch
+from rootfs.archive import fetch
 from rootfs.bootstrap import bootstrap
+from rootfs.configure.scripts import UnknownScriptError
+from rootfs.conventional import conventional
 from rootfs.debian.deb import Unpacked, unpack
 from rootfs.digest import Digest, canonical_json
 from rootfs.errors import LockError
 from rootfs.extract import extract
 from rootfs.files import host_error
 from rootfs.ports import Reporter, Store, read_blob
-from rootfs.tree import FileEntry, Slice, Tree, directory, file
+from rootfs.slim import slim
+from rootfs.suite import CANONICAL
+from rootfs.tree import Slice, Tree, directory, file
 
 MOUNT_POINTS = ("build", "pip")
 _UNPACK = "unpack .debs"
@@ -111,7 +114,7 @@ def _parts(data: bytes) -> dict[str, Digest]:
 
 
 def _run_all(steps: list[Step], tools: Tools) -> None:
-    """Run the steps as their inputs come in. Compiling stays in this thread: it is the one that Ctrl-C reaches."""
+    """Run the steps as their inputs come in. What runs programs stays in this thread: Ctrl-C reaches it alone."""
     by_key = {step.key: step for step in steps}
     sorter = TopologicalSorter({key: [i.key for i in step.inputs if i.key in by_key] for key, step in by_key.items()})
     sorter.prepare()
@@ -125,7 +128,7 @@ def _run_all(steps: list[Step], tools: Tools) -> None:
             inline: list[Step] = []
             for key in sorter.get_ready():
                 step = by_key[key]
-                if step.kind == "compile":
+                if _runs_programs(step):
                     inline.append(step)
                 else:
                     running[pool.submit(_run, step, tools)] = key
@@ -139,6 +142,10 @@ def _run_all(steps: list[Step], tools: Tools) -> None:
                     future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _runs_programs(step: Step) -> bool:
+    return step.kind == "compile" or step.parameters.get("scripts", "native") != "native"
 
 
 def _run(step: Step, tools: Tools) -> None:
@@ -189,30 +196,49 @@ def _fragment(step: Step, tools: Tools) -> Digest:
 
 
 def _rootfs(step: Step, tools: Tools) -> Digest:
-    store = tools.store
-    unpacked = [Unpacked.from_bytes(read_blob(store, _result(before, store))) for before in step.inputs]
-    architecture = Architecture.parse(step.parameters["platform"])
-    tree = bootstrap(unpacked, store=store, epoch=step.parameters["epoch"], architecture=architecture)
-    if step.parameters["set"] == "toolchain":
+    store, parameters = tools.store, step.parameters
+    tree = _configured(step, tools)
+    if parameters["set"] == "toolchain":
         tree = tree.with_entries(directory(name) for name in MOUNT_POINTS if name not in tree)
     else:
-        tree = tree.with_entries([_apt_sources(step.parameters)]).with_parents()
-    return store.put([tree.clamped(step.parameters["epoch"]).to_bytes()]).digest
+        sources = file("etc/apt/sources.list.d/debian.sources", parameters["sources"].encode())
+        tree = tree.with_entries([sources]).with_parents()
+    return store.put([tree.clamped(parameters["epoch"]).to_bytes()]).digest
 
 
-def _apt_sources(parameters: Mapping[str, Any]) -> FileEntry:
-    """sources.list.d/debian.sources, so that `apt-get update` works in the image (sources.list(5), deb822 style)."""
-    components = " ".join(parameters["components"])
-    suite = parameters["suite"]
-    suites = [("debian", f"{suite} {suite}-updates")]
-    if parameters["security"]:
-        suites.append(("debian-security", f"{suite}-security"))
-    text = "\n".join(
-        f"Types: deb\nURIs: {CANONICAL[archive]}\nSuites: {names}\nComponents: {components}\n"
-        "Signed-By: /usr/share/keyrings/debian-archive-keyring.pgp\n"
-        for archive, names in suites
-    )
-    return file("etc/apt/sources.list.d/debian.sources", text.encode())
+def _configured(step: Step, tools: Tools) -> Tree:
+    """The packages' Tree, configured by handlers, or by dpkg where the recipe wants or allows it."""
+    store, parameters = tools.store, step.parameters
+    unpacked = [Unpacked.from_bytes(read_blob(store, _result(before, store))) for before in step.inputs]
+    architecture, epoch = Architecture.parse(parameters["platform"]), parameters["epoch"]
+    if parameters["scripts"] != "dpkg":
+        try:
+            return bootstrap(unpacked, store=store, epoch=epoch, architecture=architecture)
+        except UnknownScriptError as error:
+            if parameters["scripts"] != "run":
+                raise
+            tools.reporter.note(f"{error.message}: dpkg configures all packages")
+    debs = {
+        one.package.name: Digest.parse(before.parameters["deb"])
+        for one, before in zip(unpacked, step.inputs, strict=True)
+    }
+    work = tools.work / step.key.hex[:16]
+    with _alone(work, tools.reporter):
+        return conventional(
+            unpacked,
+            debs,
+            store=store,
+            sandbox=tools.sandbox,
+            work=work,
+            epoch=epoch,
+            architecture=architecture,
+            reporter=tools.reporter,
+        )
+
+
+def _slim(step: Step, tools: Tools) -> Digest:
+    tree = Tree.from_bytes(read_blob(tools.store, _result(step.inputs[0], tools.store)))
+    return tools.store.put([slim(tree, rules_of(step.parameters)).tree.to_bytes()]).digest
 
 
 def _compile(step: Step, tools: Tools) -> Digest:
@@ -312,6 +338,7 @@ def _image(step: Step, tools: Tools) -> Digest:
 _WORK: Mapping[str, Callable[[Step, Tools], Digest]] = {
     "fragment": _fragment,
     "rootfs": _rootfs,
+    "slim": _slim,
     "compile": _compile,
     "layer": _layer,
     "image": _image,

@@ -15,10 +15,13 @@ import msgspec
 from builder.lock import Lock, LockedPackage
 from builder.python.flags import configure_command
 from builder.recipe import Base, Recipe
+from builder.suites import suites_of
 from rootfs.archive import Download
 from rootfs.digest import Digest
+from rootfs.slim import Rule, named, paths
+from rootfs.suite import sources_file
 
-REVISIONS = {"fragment": 1, "rootfs": 1, "compile": 1, "layer": 2, "image": 1}
+REVISIONS = {"fragment": 2, "rootfs": 2, "slim": 1, "compile": 1, "layer": 2, "image": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,7 +64,7 @@ class Step:
 def make_plan(recipe: Recipe, lock: Lock) -> Step:
     """The step that makes the image; everything else hangs below it."""
     fragments = {package.digest: _fragment(package) for package in lock.package}
-    base = _rootfs("runtime", recipe.base, lock, fragments)
+    base = _slimmed(recipe.base, _rootfs("runtime", recipe.base, lock, fragments))
     toolchain = _rootfs("toolchain", recipe.base, lock, fragments)
     compiled = _compile(recipe, lock, toolchain)
     layers = [
@@ -93,20 +96,44 @@ def _fragment(package: LockedPackage) -> Step:
 
 def rootfs_step(base: Base, lock: Lock) -> Step:
     """The step that makes a rootfs alone."""
+    return _slimmed(base, configured_step(base, lock))
+
+
+def configured_step(base: Base, lock: Lock) -> Step:
+    """The step that makes a rootfs alone, before anything is left out of it."""
     return _rootfs("runtime", base, lock, {package.digest: _fragment(package) for package in lock.package})
 
 
 def _rootfs(set_name: str, base: Base, lock: Lock, fragments: Mapping[Digest, Step]) -> Step:
     parameters = {
         "set": set_name,
-        "suite": base.suite,
-        "components": list(base.components),
-        "security": base.security,
+        "sources": sources_file(suites_of(base)) if set_name == "runtime" else "",
+        "scripts": base.maintainer_scripts,
         "platform": lock.platform,
         "epoch": lock.epoch,
     }
     inputs = tuple(fragments[package.digest] for package in lock.packages(set_name))
     return Step(kind="rootfs", title=f"assemble the {set_name} rootfs", parameters=parameters, inputs=inputs)
+
+
+def _slimmed(base: Base, rootfs: Step) -> Step:
+    """The rootfs less what the base's rules leave out."""
+    parameters = slim_parameters(base)
+    if not rules_of(parameters):
+        return rootfs
+    return Step(kind="slim", title="leave out what the rules say", parameters=parameters, inputs=(rootfs,))
+
+
+def slim_parameters(base: Base) -> dict[str, Any]:
+    """What a base says of slimming, as the parameters of a step."""
+    return {"rules": list(base.slim), "exclude": list(base.exclude_paths), "include": list(base.include_paths)}
+
+
+def rules_of(parameters: Mapping[str, Any]) -> list[Rule]:
+    """The rules that a step with these parameters applies, in order; RecipeError for one that is none."""
+    rules = [named(name) for name in parameters["rules"]]
+    globs = paths(exclude=parameters["exclude"], include=parameters["include"])
+    return [*rules, globs] if globs.filters else rules
 
 
 def _compile(recipe: Recipe, lock: Lock, toolchain: Step) -> Step:

@@ -31,23 +31,47 @@ SYSTEMD = (
 )
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_length=64)]
+Scripts = Literal["native", "run", "dpkg"]
 Variant = Literal["custom", "essential", "apt", "minbase"]
 PythonVersion = Annotated[str, Meta(pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+((a|b|rc)[0-9]+)?)?$")]
+
+
+class Repository(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[[base.repository]]`: an archive beside Debian's, and the only key that may sign it.
+
+    `key` is a file (its path relative to the recipe) or the armored certificate itself.
+    """
+
+    url: str
+    suite: str
+    components: tuple[str, ...] = ("main",)
+    key: str
 
 
 class Base(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[base]`: the Debian below CPython, or by itself (`ocibuild rootfs`).
 
     `variant` is what comes along with `packages`: nothing (`custom`), the Essential packages (`essential`), those and
-    apt (`apt`), those and Priority: required (`minbase`). `security` adds the suite's security archive.
+    apt (`apt`), those and Priority: required (`minbase`). `security`, `updates`, `backports` add the archives
+    of these names; `snapshot` (a timestamp) takes all as they were then. `slim` names rules of what to leave out,
+    `exclude_paths` and `include_paths` are dpkg's globs. `maintainer_scripts`: `native` knows the effect of each or
+    stops; `run` has dpkg run them all when one is unknown; `dpkg` always.
     """
 
     suite: str = "trixie"
     components: tuple[str, ...] = ("main",)
     security: bool = True
+    updates: bool = False
+    backports: bool = False
+    snapshot: str = ""
+    repository: tuple[Repository, ...] = ()
     variant: Variant = "essential"
     packages: tuple[str, ...] = ()
     deny: tuple[str, ...] = SYSTEMD
+    slim: tuple[str, ...] = ()
+    exclude_paths: tuple[str, ...] = ()
+    include_paths: tuple[str, ...] = ()
+    maintainer_scripts: Scripts = "native"
 
     @property
     def digest(self) -> Digest:

@@ -8,17 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from builder.lock import SCHEMA, Lock, LockedPackage, LockedRelease, LockedSource
 from builder.python.flags import RUNTIME_PACKAGES, TOOLCHAIN_PACKAGES
 from builder.python.versions import PythonRelease, find
 from builder.recipe import Base, Recipe
+from builder.suites import suites_of
 from builder.tools import Tools
 from rootfs.architecture import Architecture
-from rootfs.archive import CANONICAL, Suite, read_index, read_release, standard_suites
-from rootfs.debian.package import Package, PackageIndex
+from rootfs.archive import read_index, read_release
+from rootfs.debian.index import PackageIndex
+from rootfs.debian.package import Package
 from rootfs.debian.release import Release
 from rootfs.debian.solve import Selection, solve
 from rootfs.digest import Digest
+from rootfs.ports import read_blob
+from rootfs.suite import CANONICAL, Suite, package_url
+
+Releases = Sequence[tuple[Suite, Release]]
+_REVISION = 1  # of the kept answers: raise it when the same archive comes to be resolved otherwise
 
 
 def resolve(recipe: Recipe, architecture: Architecture, tools: Tools, *, now: int, epoch: int | None = None) -> Lock:
@@ -28,7 +37,8 @@ def resolve(recipe: Recipe, architecture: Architecture, tools: Tools, *, now: in
     its security archive: a lock made a day later with the same packages gives the same image.
     """
     python = find(recipe.python.version)
-    releases, index = read_archive(recipe.base, architecture, tools, now=now)
+    releases = read_releases(recipe.base, tools, now=now)
+    index = _read_index(releases, architecture, tools)
     runtime = select(index, recipe.base, RUNTIME_PACKAGES)
     toolchain = solve(index, TOOLCHAIN_PACKAGES, deny=recipe.base.deny)
     tools.reporter.note(
@@ -40,26 +50,46 @@ def resolve(recipe: Recipe, architecture: Architecture, tools: Tools, *, now: in
 
 
 def resolve_rootfs(base: Base, architecture: Architecture, tools: Tools, *, now: int, epoch: int | None = None) -> Lock:
-    """The Lock of a rootfs alone; as `resolve`, with one set of packages, `runtime`."""
-    releases, index = read_archive(base, architecture, tools, now=now)
-    packages = select(index, base).packages
+    """The Lock of a rootfs alone; as `resolve`, with one set of packages, `runtime`.
+
+    While the archive's Releases are the same the answer is, and it is kept in the store under them.
+    """
+    releases = read_releases(base, tools, now=now)
+    digests = [str(release.digest) for _, release in releases]
+    question = {"base": str(base.digest), "architecture": architecture.debian, "epoch": epoch, "releases": digests}
+    key = Digest.of_value({"kind": "resolve", "revision": _REVISION, **question})
+    kept = tools.store.lookup(key)
+    if kept is not None:
+        return msgspec.json.decode(read_blob(tools.store, kept), type=Lock)
+    packages = select(_read_index(releases, architecture, tools), base).packages
     tools.reporter.note(f"resolved {base.suite}: {len(packages)} packages")
-    return _lock(base.digest, architecture, releases, {"runtime": packages}, (), epoch)
+    lock = _lock(base.digest, architecture, releases, {"runtime": packages}, (), epoch)
+    tools.store.link(key, tools.store.put([msgspec.json.encode(lock)]).digest)
+    return lock
 
 
-def read_archive(
-    base: Base, architecture: Architecture, tools: Tools, *, now: int
-) -> tuple[list[tuple[Suite, Release]], PackageIndex]:
-    """The verified Releases of a base's suites, and their packages."""
-    transport, store, mirrors = tools.transport, tools.store, tools.mirrors
-    releases = [
-        (suite, read_release(suite, transport=transport, store=store, mirrors=mirrors, now=now))
-        for suite in standard_suites(base.suite, base.components, security=base.security)
+def explain(name: str, base: Base, architecture: Architecture, tools: Tools, *, now: int) -> str:
+    """Who pulls a package into a rootfs of this base, in lines; ResolveError when nobody does."""
+    return select(_read_index(read_releases(base, tools, now=now), architecture, tools), base).explain(name)
+
+
+def read_releases(base: Base, tools: Tools, *, now: int) -> Releases:
+    """The verified Releases of a base's suites."""
+    return [
+        (suite, read_release(suite, transport=tools.transport, store=tools.store, mirrors=tools.mirrors, now=now))
+        for suite in suites_of(base)
     ]
-    index = read_index(
-        releases, architecture, transport=transport, store=store, mirrors=mirrors, reporter=tools.reporter
+
+
+def _read_index(releases: Releases, architecture: Architecture, tools: Tools) -> PackageIndex:
+    return read_index(
+        releases,
+        architecture,
+        transport=tools.transport,
+        store=tools.store,
+        mirrors=tools.mirrors,
+        reporter=tools.reporter,
     )
-    return releases, index
 
 
 def select(index: PackageIndex, base: Base, more: Sequence[str] = ()) -> Selection:
@@ -75,7 +105,7 @@ def _required(index: PackageIndex) -> list[str]:
 def _lock(
     recipe: Digest,
     architecture: Architecture,
-    releases: Sequence[tuple[Suite, Release]],
+    releases: Releases,
     sets: Mapping[str, tuple[Package, ...]],
     sources: tuple[LockedSource, ...],
     epoch: int | None,
@@ -87,7 +117,7 @@ def _lock(
         epoch=releases[0][1].date if epoch is None else epoch,
         release=tuple(_release(suite, release) for suite, release in releases),
         source=sources,
-        package=_packages(sets),
+        package=_packages(sets, [suite for suite, _ in releases]),
     )
 
 
@@ -112,7 +142,7 @@ def _source(python: PythonRelease) -> LockedSource:
     )
 
 
-def _packages(sets: Mapping[str, tuple[Package, ...]]) -> tuple[LockedPackage, ...]:
+def _packages(sets: Mapping[str, tuple[Package, ...]], suites: Sequence[Suite]) -> tuple[LockedPackage, ...]:
     """Every package of every set once, by name and version."""
     packages = {(p.name, str(p.version)): p for chosen in sets.values() for p in chosen}
     return tuple(
@@ -121,7 +151,7 @@ def _packages(sets: Mapping[str, tuple[Package, ...]]) -> tuple[LockedPackage, .
             version=package.fields["Version"],
             architecture=package.architecture,
             sets=tuple(name for name, chosen in sets.items() if package in chosen),
-            url=f"{CANONICAL[package.origin]}/{package.filename}",
+            url=package_url(package, suites),
             size=package.size,
             sha256=package.digest.hex,
         )

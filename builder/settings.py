@@ -61,7 +61,7 @@ class Settings:
 
 
 def read_settings(
-    flags: Mapping[str, str | None], *, environment: Mapping[str, str] | None = None, apt: Path = APT
+    flags: Mapping[str, object], *, environment: Mapping[str, str] | None = None, apt: Path = APT
 ) -> Settings:
     """The settings in force; UsageError when the config file or a value is not as it must be."""
     environment = os.environ if environment is None else environment
@@ -92,7 +92,7 @@ def read_settings(
     chosen = {}
     for name in Settings.__slots__:
         candidates = [
-            *_found(flags.get(name), f"--{name.replace('_', '-')}"),
+            *_found(str(flags.get(name) or ""), f"--{name.replace('_', '-')}"),
             *_found(environment.get(_PREFIX + name.upper()), _PREFIX + name.upper()),
             *_found(config.get(name), str(config_file)),
             *fallbacks[name],

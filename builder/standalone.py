@@ -6,6 +6,7 @@ Law: what `ocibuild rootfs` does between its words and the modules that do the w
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import time
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ from builder.oci.image import assemble
 from builder.oci.layer import pack
 from builder.oci.layout import write_layout
 from builder.oci.tar import archive
-from builder.plan import rootfs_step
+from builder.plan import configured_step, rootfs_step, rules_of, slim_parameters
 from builder.recipe import Base
 from builder.resolve import resolve_rootfs
 from builder.tools import Tools
@@ -30,6 +31,8 @@ from rootfs.errors import UsageError
 from rootfs.extract import extract
 from rootfs.files import replacing
 from rootfs.ports import read_blob
+from rootfs.sizes import package_sizes, render, rule_sizes
+from rootfs.slim import slim
 from rootfs.tree import Tree
 
 _ARCHIVE = re.compile(r"\.tar(?P<compression>\.gz|\.zst)?\Z|\.(?P<short>tgz|tzst)\Z")
@@ -86,7 +89,7 @@ def write_rootfs(rootfs: Rootfs, base: Base, target: Target, tools: Tools) -> Di
     """Write the rootfs to its target, whole or not at all; the digest of what was written (none of a directory)."""
     epoch = rootfs.lock.epoch
     if target.form == "dir":
-        extract(rootfs.tree, tools.store, target.path)
+        extract(rootfs.tree, tools.store, target.path, owners=os.geteuid() == 0)
         return None
     if target.form == "oci":
         return _write_image(rootfs, base, target, tools).digest
@@ -120,3 +123,13 @@ def _write_image(rootfs: Rootfs, base: Base, target: Target, tools: Tools) -> De
         tools.store.put([document])
     write_layout(target.path, tools.store, image.descriptor, ref_name=target.tag)
     return image.descriptor
+
+
+def cost(rootfs: Rootfs, base: Base, tools: Tools) -> str:
+    """What each package of a rootfs costs, and what its base's rules saved; without any, what each rule would save."""
+    rules = rules_of(slim_parameters(base))
+    saved = rule_sizes(rootfs.tree)
+    if rules:
+        configured = execute(configured_step(base, rootfs.lock), tools)
+        saved = slim(Tree.from_bytes(read_blob(tools.store, configured)), rules).saved
+    return render(package_sizes(rootfs.tree, tools.store), saved)

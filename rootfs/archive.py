@@ -1,83 +1,79 @@
 """Archive: a Debian mirror -> verified Release -> PackageIndex -> .debs in the Store.
 
-Law: the chain of trust is walked here and nowhere else: a pinned key vouches for InRelease, InRelease for the indexes,
-an index for each .deb. The mirror is only where bytes come from; URLs that are written down name Debian's own hosts.
+Law: the chain of trust is walked here and nowhere else: a pinned key vouches for the Release (`rootfs.keyring` decides
+that), the Release for the indexes, an index for each .deb. The mirror is only where bytes come from; URLs that are
+written down name the archives' own hosts. Layout: Debian repository format, https://wiki.debian.org/DebianRepository.
 """
 
 from __future__ import annotations
 
+import gzip
 import lzma
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import deflate
+
 from rootfs.architecture import Architecture
-from rootfs.debian.package import PackageIndex
+from rootfs.debian.index import TABLE_REVISION, PackageIndex, PackagesFile
 from rootfs.debian.release import IndexFile, Release
 from rootfs.digest import Digest
-from rootfs.errors import IntegrityError, OcibuildError, ResolveError, TransferError
-from rootfs.keyring import pinned_keys, verify_release
+from rootfs.errors import IntegrityError, OcibuildError, RecipeError, ResolveError, TransferError
+from rootfs.keyring import pinned_keys, read_certificates, verify_release
 from rootfs.ports import Reporter, Request, Store, Transport, read_blob
+from rootfs.suite import CANONICAL, Suite, from_mirror, standard_suites
+from rootfs.url import redact
 
-CANONICAL = {
-    "debian": "https://ftp.debian.org/debian",
-    "debian-security": "https://security.debian.org/debian-security",
-}
+__all__ = ["CANONICAL", "Download", "Suite", "fetch", "from_mirror", "read_index", "read_release", "standard_suites"]
+
 _RELEASE_LIMIT = 8 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suite:
-    """One suite to read: the archive it lies in, its name there, the components wanted."""
-
-    archive: str
-    name: str
-    components: tuple[str, ...]
-
-    @property
-    def canonical(self) -> str:
-        """The archive's own URL, the one a lock records."""
-        return CANONICAL[self.archive]
+_COMPRESSIONS = (".gz", ".xz", "")  # gzip first: it takes a tenth of the time of xz to decode
+_GONE = frozenset({404, 410})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Download:
-    """A file to have in the store: its canonical URL, digest and size in bytes."""
+    """A file to have in the store: its canonical URL, digest and size in bytes.
+
+    `otherwise` is a second URL, for when the first is not there.
+    """
 
     url: str
     digest: Digest
     size: int
-
-
-def standard_suites(codename: str, components: Sequence[str], *, security: bool = True) -> tuple[Suite, ...]:
-    """A Debian release and its security updates, in the order in which equal versions are preferred."""
-    wanted = tuple(components)
-    suites = [Suite(archive="debian", name=codename, components=wanted)]
-    if security:
-        suites.append(Suite(archive="debian-security", name=f"{codename}-security", components=wanted))
-    return tuple(suites)
-
-
-def from_mirror(url: str, mirrors: Mapping[str, str]) -> str:
-    """A canonical URL, turned to the mirror that stands in for its archive; other URLs as they are."""
-    for archive, base in CANONICAL.items():
-        if url.startswith(base + "/"):
-            return mirrors.get(archive, base).rstrip("/") + url.removeprefix(base)
-    return url
+    otherwise: str = ""
 
 
 def read_release(suite: Suite, *, transport: Transport, store: Store, mirrors: Mapping[str, str], now: int) -> Release:
-    """The suite's verified Release; the signed file is kept in the store as evidence."""
-    keys = pinned_keys(suite.name)
-    url = from_mirror(f"{suite.canonical}/dists/{suite.name}/InRelease", mirrors)
-    data = _get(url, transport)
+    """The suite's verified Release; the signed file is kept in the store as evidence.
+
+    `now` (seconds since the epoch) is what its dates and its keys' are held against; a snapshot's own time goes before.
+    """
+    if suite.at is not None and suite.at > now:
+        raise RecipeError(f"the snapshot {suite.snapshot} lies in the future", hint="is this machine's clock right?")
+    keys = read_certificates(suite.keys) if suite.keys else pinned_keys(suite.name)
+    url = from_mirror(f"{suite.directory}/InRelease", mirrors)
+    data, signature = _get(url, transport), None
+    if data is None:
+        url = from_mirror(f"{suite.directory}/Release", mirrors)
+        data, signature = _get(url, transport), _get(f"{url}.gpg", transport)
+        if data is None:
+            raise _refused(url, 404, f"is there a suite {suite.name} in this archive? check the mirror, too")
+        if signature is None:
+            raise IntegrityError(
+                "the Release is not signed", at=redact(url), because="there is no InRelease, and no Release.gpg"
+            )
     try:
-        release = verify_release(data, keys)
-        release.expect(suite.name, now=now)
+        release = verify_release(
+            data, keys, name=suite.name, now=now if suite.at is None else suite.at, signature=signature
+        )
     except IntegrityError as error:
-        error.at = error.at or url
+        error.at = error.at or redact(url)
         raise
-    store.put([data])
+    for evidence in filter(None, (data, signature)):
+        store.put([evidence])
     return release
 
 
@@ -94,30 +90,70 @@ def read_index(
     index = PackageIndex()
     for suite, release in suites:
         for component in suite.components:
-            path = f"{component}/binary-{architecture.debian}/Packages.xz"
-            wanted = release.files.get(path)
-            if wanted is None:
-                raise ResolveError(
-                    f"{suite.name} has no component {component} for {architecture.debian}",
-                    hint=f"components: {', '.join(release.components)}; "
-                    f"architectures: {', '.join(release.architectures)}",
+            for path, wanted in _index_files(suite, release, component, architecture):
+                download = _index_download(suite, release, path, wanted)
+                fetch([download], transport=transport, store=store, mirrors=mirrors, reporter=reporter, task="indexes")
+                index.add_file(
+                    _packages(release, path, wanted, store),
+                    suite.archive,
+                    suites={suite.name, release.suite, release.codename},
+                    pin=release.priority,
                 )
-            downloads = _index_downloads(suite, release, path, wanted)
-            fetch(downloads, transport=transport, store=store, mirrors=mirrors, reporter=reporter, task="indexes")
-            data = read_blob(store, wanted.digest)
-            try:
-                index.add(lzma.decompress(data).decode("utf-8"), suite.archive)
-            except (lzma.LZMAError, UnicodeDecodeError) as error:
-                raise IntegrityError(f"the index {path} cannot be read", because=str(error)) from error
     return index
 
 
-def _index_downloads(suite: Suite, release: Release, path: str, wanted: IndexFile) -> list[Download]:
+def _index_files(
+    suite: Suite, release: Release, component: str, architecture: Architecture
+) -> Iterator[tuple[str, IndexFile]]:
+    """The Packages files of a component, each in the first compression that the Release lists."""
+    found = False
+    for machine in (architecture.debian, "all") if release.all_apart else (architecture.debian,):
+        paths = [f"{component}/binary-{machine}/Packages{suffix}" for suffix in _COMPRESSIONS]
+        for path in [path for path in paths if path in release.files][:1]:
+            found = True
+            yield path, release.files[path]
+    if not found:
+        # security archives list their components as "updates/main", and their files as "main/..."
+        components = ", ".join(name.removeprefix("updates/") for name in release.components)
+        raise ResolveError(
+            f"{suite.name} has no component {component} for {architecture.debian}",
+            hint=f"components: {components}; architectures: {', '.join(release.architectures)}",
+        )
+
+
+def _index_download(suite: Suite, release: Release, path: str, wanted: IndexFile) -> Download:
     """By digest where the archive offers it, so that a mirror in the middle of an update does no harm."""
-    directory, _, _ = path.rpartition("/")
-    place = f"{directory}/by-hash/SHA256/{wanted.digest.hex}" if release.by_hash else path
-    url = f"{suite.canonical}/dists/{suite.name}/{place}"
-    return [Download(url=url, digest=wanted.digest, size=wanted.size)]
+    plain = f"{suite.directory}/{path}"
+    if not release.by_hash:
+        return Download(url=plain, digest=wanted.digest, size=wanted.size)
+    url = f"{plain.rpartition('/')[0]}/by-hash/SHA256/{wanted.digest.hex}"
+    return Download(url=url, digest=wanted.digest, size=wanted.size, otherwise=plain)
+
+
+def _packages(release: Release, path: str, wanted: IndexFile, store: Store) -> PackagesFile:
+    """A Packages file that lies in the store; its table is made once and kept there, too."""
+    text = _index_text(release, path, read_blob(store, wanted.digest))
+    key = Digest.of(f"packages-table {TABLE_REVISION} {wanted.digest}".encode())
+    table = store.lookup(key)
+    if table is not None:
+        return PackagesFile.from_bytes(text, read_blob(store, table))
+    packages = PackagesFile.scan(text)
+    store.link(key, store.put([packages.to_bytes()]).digest)
+    return packages
+
+
+def _index_text(release: Release, path: str, data: bytes) -> bytes:
+    try:
+        if path.endswith(".xz"):
+            return lzma.decompress(data)
+        if not path.endswith(".gz"):
+            return data
+        plain = release.files.get(path.removesuffix(".gz"))
+        text = bytes(deflate.gzip_decompress(data))
+        # libdeflate stops after the first member of a gzip file
+        return text if plain is not None and len(text) == plain.size else gzip.decompress(data)
+    except (lzma.LZMAError, zlib.error, deflate.DeflateError, ValueError, OSError, EOFError) as error:
+        raise IntegrityError(f"the index {path} cannot be read", because=str(error)) from error
 
 
 def fetch(
@@ -142,7 +178,7 @@ def fetch(
     try:
         with ThreadPoolExecutor(max_workers=connections) as pool:
             running = [
-                pool.submit(_fetch_one, download, from_mirror(download.url, mirrors), transport, store, reporter, task)
+                pool.submit(_fetch_one, download, mirrors, transport, store, reporter, task)
                 for download in missing.values()
             ]
             try:
@@ -156,36 +192,47 @@ def fetch(
         reporter.finish(task, result)
 
 
-def _fetch_one(download: Download, url: str, transport: Transport, store: Store, reporter: Reporter, task: str) -> None:
+def _fetch_one(
+    download: Download, mirrors: Mapping[str, str], transport: Transport, store: Store, reporter: Reporter, task: str
+) -> None:
+    places = [from_mirror(place, mirrors) for place in (download.url, download.otherwise) if place]
+    for url in places:
+        with transport.send(Request(method="GET", url=url)) as response:
+            if response.status in _GONE and url != places[-1]:
+                continue
+            if response.status != 200:
+                raise _refused(url, response.status)
+            chunks = _counted(response.chunks, reporter, task)
+            try:
+                store.put(chunks, expect=download.digest, size=download.size)
+            except OcibuildError as error:
+                error.at = error.at or redact(url)
+                if isinstance(error, IntegrityError):
+                    error.hint = error.hint or "the mirror's file is damaged or replaced; try another --mirror"
+                raise
+            return
+
+
+def _counted(chunks: Iterable[bytes], reporter: Reporter, task: str) -> Iterator[bytes]:
+    for chunk in chunks:
+        reporter.advance(task, len(chunk))
+        yield chunk
+
+
+def _get(url: str, transport: Transport) -> bytes | None:
+    """A small file; None when it is not there."""
     with transport.send(Request(method="GET", url=url)) as response:
-        if response.status != 200:
-            raise _refused(url, response.status)
-
-        def counted() -> Iterable[bytes]:
-            for chunk in response.chunks:
-                reporter.advance(task, len(chunk))
-                yield chunk
-
-        try:
-            store.put(counted(), expect=download.digest, size=download.size)
-        except OcibuildError as error:
-            error.at = error.at or url
-            if isinstance(error, IntegrityError):
-                error.hint = error.hint or "the mirror's file is damaged or replaced; try another --mirror"
-            raise
-
-
-def _get(url: str, transport: Transport) -> bytes:
-    with transport.send(Request(method="GET", url=url)) as response:
+        if response.status in _GONE:
+            return None
         if response.status != 200:
             raise _refused(url, response.status)
         return response.read(_RELEASE_LIMIT)
 
 
-def _refused(url: str, status: int) -> TransferError:
-    hint = (
+def _refused(url: str, status: int, hint: str = "") -> TransferError:
+    usual = (
         "the archive no longer has this file: resolve anew with `ocibuild lock RECIPE`, or check --mirror"
-        if status in (404, 410)
+        if status in _GONE
         else "check --mirror and the proxy settings (`ocibuild settings`)"
     )
-    return TransferError(f"the mirror answered {status}", at=url, hint=hint)
+    return TransferError(f"the mirror answered {status}", at=redact(url), hint=hint or usual)

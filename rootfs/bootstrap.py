@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from rootfs.architecture import Architecture
-from rootfs.configure.merge import Merged, merge
+from rootfs.configure.merge import Merged, links_at_the_top, merge
 from rootfs.configure.root import Root
 from rootfs.configure.scripts import effects_of
 from rootfs.debian.deb import Unpacked
@@ -39,7 +39,8 @@ def bootstrap(
     if len({one.package.name for one in unpacked}) != len(unpacked):
         raise BuildError("a package comes twice", because="a root file system holds one version of each")
     effects = effects_of(unpacked)
-    merged = merge(unpacked, effects.diversions)
+    links = [replace(link, mtime=epoch) for link in links_at_the_top(unpacked)] if effects.merged_usr else []
+    merged = merge(unpacked, effects.diversions, links)
     if reporter:
         reporter.begin(_TASK, len(effects.handlers), "handlers")
     root = Root(tree=merged.tree, store=store, epoch=epoch, architecture=architecture)

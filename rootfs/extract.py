@@ -1,14 +1,17 @@
 """Tree -> host directory: what a sandbox needs to run programs of a Tree.
 
-Law: writes below one new directory and nowhere else; follows no link on the way. Owners, setuid bits, devices and
-fifos stay in the Tree: the directory belongs to whoever runs this, and a sandbox shows it as root's.
+Law: writes below one new directory and nowhere else; follows no link on the way. Unless root asks for `owners`, they
+stay in the Tree with setuid bits, extended attributes, devices and fifos: the directory belongs to whoever runs this,
+and a sandbox shows it as root's.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
@@ -22,29 +25,33 @@ from rootfs.ports import Store
 from rootfs.tree import FileEntry, Kind, Slice, Tree, parent
 
 _CHUNK = 1 << 20
-_MODE = 0o777
+_NODES = {Kind.CHARACTER: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK, Kind.FIFO: stat.S_IFIFO}
 _NO_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 
 
-def extract(tree: Tree, store: Store, target: Path) -> None:
-    """Write `tree` to `target`, which must not exist: all of it, or nothing.
+def extract(tree: Tree, store: Store, target: Path, *, owners: bool = False) -> None:
+    """Write `tree` to `target`, which must not exist: all of it and on the disk, or nothing.
 
-    Permission bits and mtimes are the entries'; parents that the Tree does not name are 0755. IntegrityError when an
-    entry lies below anything but a directory, a hard link leads nowhere, or a blob is too short; HostError when the
-    disk refuses. What an interrupted run left in `target`.partial is removed first: two runs with one target need a
-    lock of their caller's.
+    Permission bits and mtimes are the entries'; parents that the Tree does not name are 0755. With `owners`, for root
+    only, so is everything else: uid, gid, setuid bits, extended attributes, devices. IntegrityError when an entry lies
+    below anything but a directory, a hard link leads nowhere, or a blob is too short; HostError when the disk refuses.
+    What an interrupted run left in `target`.partial is removed first: two runs with one target need a lock of their
+    caller's.
     """
     whole = tree.with_parents()
     _check(whole)
+    if owners and os.geteuid() != 0:
+        raise HostError(f"cannot extract to {target}", because="only root can give files to their owners")
     if os.path.lexists(target):
         raise HostError(f"cannot extract to {target}", because="it exists already")
     partial = target.with_name(target.name + ".partial")
     try:
         _remove(partial)
         partial.mkdir(parents=True)
-        _write(whole, store, partial)
+        _write(whole, store, partial, owners=owners)
         partial.chmod(0o755)
         os.utime(partial, (0, 0))
+        _sync(partial)
         partial.rename(target)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -76,50 +83,62 @@ def _link_target(tree: Tree, entry: FileEntry) -> str:
     return entry.path
 
 
-def _write(tree: Tree, store: Store, base: Path) -> None:
+def _write(tree: Tree, store: Store, base: Path, *, owners: bool) -> None:
     """Directories, what they hold, then links; the directories' own modes and times last, innermost first."""
     root = _encode(str(base))
     directories = [entry for entry in tree.values() if entry.kind is Kind.DIRECTORY]
     for entry in directories:
         os.mkdir(_place(root, entry.path), 0o700)  # noqa: PTH102 - paths are bytes, and there are thousands
-    _write_files(tree, store, root)
+    _write_files(tree, store, root, owners=owners)
     for entry in tree.values():
         place = _place(root, entry.path)
         if entry.kind is Kind.SYMLINK:
             os.symlink(_encode(entry.link), place)  # noqa: PTH211 - bytes
+            if owners:
+                os.chown(place, entry.uid, entry.gid, follow_symlinks=False)
             os.utime(place, (entry.mtime, entry.mtime), follow_symlinks=False)
+        elif owners and entry.kind in _NODES:
+            os.mknod(place, _NODES[entry.kind], os.makedev(*entry.device))
+            _finish(place, entry, owners=owners)
     for entry in tree.values():
         if entry.kind is Kind.HARDLINK:
             os.link(_place(root, _link_target(tree, entry)), _place(root, entry.path), follow_symlinks=False)
     for entry in reversed(directories):
-        place = _place(root, entry.path)
-        os.chmod(place, entry.mode & _MODE)  # noqa: PTH101 - bytes
-        os.utime(place, (entry.mtime, entry.mtime))
+        _finish(_place(root, entry.path), entry, owners=owners)
 
 
-def _write_files(tree: Tree, store: Store, root: bytes) -> None:
+def _finish(place: bytes | int, entry: FileEntry, *, owners: bool) -> None:
+    """Owner, mode, attributes, time: in this order, since a change of owner takes setuid bits and capabilities away."""
+    if owners:
+        os.chown(place, entry.uid, entry.gid)
+        for name, value in entry.xattrs:
+            os.setxattr(place, name, value)
+    os.chmod(place, entry.mode & (0o7777 if owners else 0o777))  # noqa: PTH101 - bytes
+    os.utime(place, (entry.mtime, entry.mtime))
+
+
+def _write_files(tree: Tree, store: Store, root: bytes, *, owners: bool) -> None:
     """Blob by blob, each opened once and read from front to back."""
     files = [entry for entry in tree.values() if entry.kind is Kind.FILE]
     for entry in files:
         if isinstance(entry.content, bytes):
-            with _new_file(root, entry) as descriptor:
+            with _new_file(root, entry, owners=owners) as descriptor:
                 _write_all(descriptor, entry.content)
     sliced = [(entry.content, entry) for entry in files if isinstance(entry.content, Slice)]
     sliced.sort(key=lambda pair: (pair[0].blob, pair[0].offset))
     for blob, pairs in groupby(sliced, key=lambda pair: pair[0].blob):
         with store.open(blob) as stream:
             for content, entry in pairs:
-                with _new_file(root, entry) as descriptor:
+                with _new_file(root, entry, owners=owners) as descriptor:
                     _copy(stream, content, descriptor)
 
 
 @contextmanager
-def _new_file(root: bytes, entry: FileEntry) -> Iterator[int]:
+def _new_file(root: bytes, entry: FileEntry, *, owners: bool) -> Iterator[int]:
     descriptor = os.open(_place(root, entry.path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         yield descriptor
-        os.fchmod(descriptor, entry.mode & _MODE)
-        os.utime(descriptor, (entry.mtime, entry.mtime))
+        _finish(descriptor, entry, owners=owners)
     finally:
         os.close(descriptor)
 
@@ -172,6 +191,21 @@ def _encode(path: str) -> bytes:
 
 def _place(root: bytes, path: str) -> bytes:
     return root + b"/" + _encode(path)
+
+
+def _sync(directory: Path) -> None:
+    """Everything on its file system to the disk at once (syncfs(2)): a sync for each file takes minutes."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "syncfs"):
+        os.sync()
+        return
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if libc.syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), os.fspath(directory))
+    finally:
+        os.close(descriptor)
 
 
 def _remove(partial: Path) -> None:

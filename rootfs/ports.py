@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self
+from typing import BinaryIO, Literal, Protocol, Self
 
 from rootfs.digest import Digest
 from rootfs.tree import Slice
@@ -137,7 +137,8 @@ class Command:
     """A program to run in a root directory: read-only root, these binds, this environment, no network.
 
     /proc, /dev with /dev/shm and a tmpfs on /tmp are always there; `target`s of binds must exist in `root`.
-    `on_line` sees every line of output as it comes; all of it goes to `log`.
+    `on_line` sees every line of output as it comes; all of it goes to `log`. A `writable` root is changed in place.
+    Of the ids, "one" is enough to be root; a "range" (0 to 65535) is needed to give files to others.
     """
 
     root: Path
@@ -147,6 +148,8 @@ class Command:
     binds: tuple[Bind, ...] = ()
     log: Path
     on_line: Callable[[str], None] | None = None
+    writable: bool = False
+    ids: Literal["one", "range"] = "one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +166,9 @@ class Sandbox(Protocol):
 
     def run(self, command: Command) -> Outcome:
         """Run to the end; HostError when this machine does not allow a sandbox (with the cause and a fix)."""
+
+    def remove(self, directory: Path) -> None:
+        """Remove a directory, if it is there, with all that programs with a range of ids left in it."""
 
 
 class Reporter(Protocol):

@@ -21,6 +21,7 @@ from rootfs.files import host_error
 _VERBS = {
     "recipe": "Build the image of a recipe; push it where --push says.",
     "rootfs": "Assemble a Debian rootfs by itself.",
+    "explain": "Say who pulls a package into a rootfs.",
     "lock": "Resolve a recipe anew and write its lock.",
     "settings": "Print every setting with its value and where it comes from.",
 }

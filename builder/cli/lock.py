@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from builder.app import open_tools, write_lock
+from builder.app import write_lock
 from builder.cli.options import recipe_options, settings_options
 from builder.cli.start import begin
 from builder.settings import source_date_epoch
+from builder.wiring import open_tools
 
 
 @click.command(name="lock")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from builder.app import build, open_tools, push_image, read_lock
+from builder.app import build, push_image, read_lock
 from builder.cli.options import recipe_options, settings_options
 from builder.cli.start import begin
 from builder.settings import auth_files, source_date_epoch
+from builder.wiring import open_tools
 
 
 @click.command(name="recipe")

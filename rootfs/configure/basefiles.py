@@ -24,10 +24,10 @@ _DEFAULTS = (
 _LOGS = (("wtmp", 0o664), ("btmp", 0o660), ("lastlog", 0o664))
 
 
-def lay_out(root: Root, _script: Script) -> Iterable[FileEntry]:
-    """What `configure` makes when there was no earlier version."""
+def lay_out(root: Root, script: Script) -> Iterable[FileEntry]:
+    """What `configure` makes when there was no earlier version. Not every release makes each log and /usr/local/*."""
     made = [directory(path) for path in _DIRECTORIES]
-    made += [directory(f"usr/local{path}") for path in _LOCAL]
+    made += [directory(f"usr/local{path}") for path in _LOCAL if f"install_local_dir /usr/local{path}\n" in script.text]
     made += [directory("var/mail", 0o2775, gid=root.group("mail")), directory("run/lock", 0o1777)]
     yield from (entry for entry in made if entry.path not in root.tree)
     yield symlink("var/spool/mail", "../mail")
@@ -39,7 +39,8 @@ def lay_out(root: Root, _script: Script) -> Iterable[FileEntry]:
         if f"usr/{name}" in root.tree and name not in root.tree:
             yield symlink(name, f"usr/{name}")
     for name, mode in _LOGS:
-        yield file(f"var/log/{name}", b"", mode, gid=root.group("utmp"))
+        if f"/var/log/{name} " in script.text:
+            yield file(f"var/log/{name}", b"", mode, gid=root.group("utmp"))
     for name, target in _DEFAULTS:
         source = root.follow(f"usr/share/base-files/{name}")
         if source is not None and (target != "usr/share/info/dir" or "usr/share/info" in root.tree):

@@ -1,4 +1,4 @@
-"""Elf: the soname of a shared object (System V ABI, chapters 4 and 5).
+"""Elf: what ldconfig(8) reads of a shared object (System V ABI, chapters 4 and 5; the Linux extensions to gABI).
 
 Law: pure; bytes to a value, None for whatever is not a shared object of the architecture.
 """
@@ -6,21 +6,32 @@ Law: pure; bytes to a value, None for whatever is not a shared object of the arc
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from rootfs.architecture import Architecture
 
 _MACHINES = {"amd64": 62, "arm64": 183, "armhf": 40, "ppc64el": 21, "riscv64": 243, "s390x": 22}
 _ET_DYN = 3
-_PT_LOAD, _PT_DYNAMIC = 1, 2
+_PT_LOAD, _PT_DYNAMIC, _PT_NOTE, _PT_GNU_PROPERTY = 1, 2, 4, 0x6474E553
 _DT_NULL, _DT_STRTAB, _DT_SONAME = 0, 5, 14
+_NT_GNU_ABI_TAG, _NT_GNU_PROPERTY_TYPE_0 = 1, 5
+_X86_ISA_1_NEEDED = 0xC0008002
+
+Segment = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedObject:
-    """A shared object; `soname` is None when it has no DT_SONAME."""
+    """A shared object; `soname` is None when it has no DT_SONAME.
+
+    `os_version` is the least kernel of its NT_GNU_ABI_TAG note, a byte a number (0x030200 is 3.2.0); `isa_level` the
+    number of the highest bit of its GNU_PROPERTY_X86_ISA_1_NEEDED (2 is x86-64-v3); each 0 when it says none.
+    """
 
     soname: str | None
+    os_version: int = 0
+    isa_level: int = 0
 
 
 def read_shared_object(data: bytes, architecture: Architecture) -> SharedObject | None:
@@ -52,17 +63,58 @@ def _read_dynamic(data: bytes, order: str, *, wide: bool) -> SharedObject | None
         if tag == _DT_NULL:
             break
         tags[tag] = value
+    return SharedObject(
+        soname=_soname(data, tags, segments),
+        os_version=_os_version(data, segments, order),
+        isa_level=_isa_level(data, segments, order),
+    )
+
+
+def _soname(data: bytes, tags: Mapping[int, int], segments: Iterable[Segment]) -> str | None:
+    """DT_SONAME; None when there is none. ValueError when it leads nowhere."""
     if _DT_SONAME not in tags:
-        return SharedObject(soname=None)
+        return None
     table = tags[_DT_STRTAB]
     for kind, offset, address, length in segments:
         if kind == _PT_LOAD and address <= table < address + length:
             at = table - address + offset + tags[_DT_SONAME]
-            return SharedObject(soname=data[at : data.index(b"\0", at)].decode("utf-8", "surrogateescape"))
-    return None
+            return data[at : data.index(b"\0", at)].decode("utf-8", "surrogateescape")
+    raise ValueError("no segment holds the string table")
 
 
-def _segment(data: bytes, at: int, order: str, *, wide: bool) -> tuple[int, int, int, int]:
+def _os_version(data: bytes, segments: Iterable[Segment], order: str) -> int:
+    for kind, offset, _address, length in segments:
+        for tag, value in _notes(data, offset, length, 4, order) if kind == _PT_NOTE else ():
+            if tag == _NT_GNU_ABI_TAG and len(value) == 16:
+                system, major, minor, patch = struct.unpack(order + "IIII", value)
+                return int(system << 24 | major << 16 | minor << 8 | patch)
+    return 0
+
+
+def _isa_level(data: bytes, segments: Iterable[Segment], order: str) -> int:
+    for kind, offset, _address, length in segments:
+        for tag, value in _notes(data, offset, length, 8, order) if kind == _PT_GNU_PROPERTY else ():
+            at = 0
+            while tag == _NT_GNU_PROPERTY_TYPE_0 and at < len(value):
+                name, size, level = struct.unpack_from(order + "III", value, at)
+                if name == _X86_ISA_1_NEEDED:
+                    return max(int(level).bit_length() - 1, 0)
+                at += (8 + size + 7) // 8 * 8
+    return 0
+
+
+def _notes(data: bytes, at: int, length: int, align: int, order: str) -> Iterator[tuple[int, bytes]]:
+    """(type, content) of each note of the owner GNU in a segment."""
+    end = at + length
+    while at + 12 <= end:
+        name, size, kind = struct.unpack_from(order + "III", data, at)
+        value = at + (12 + name + align - 1) // align * align
+        if data[at + 12 : at + 12 + name] == b"GNU\0":
+            yield kind, data[value : value + size]
+        at = value + (size + align - 1) // align * align
+
+
+def _segment(data: bytes, at: int, order: str, *, wide: bool) -> Segment:
     """(type, file offset, address, length in the file) of a program header."""
     if wide:
         kind, _flags, offset, address, _physical, length = struct.unpack_from(order + "IIQQQQ", data, at)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from rootfs.configure.root import Handler, Root
-from rootfs.configure.script import Script
+from rootfs.configure.script import TRIPLET, Script
 from rootfs.tree import FileEntry, Kind, directory, file, symlink
 
 
@@ -25,10 +25,10 @@ def copy(source: str, target: str) -> Handler:
 
 
 def write(*targets: str) -> Handler:
-    """The script's here-documents, in order, to these files unless they are there."""
+    """The script's first here-documents, in order, to these files unless they are there."""
 
     def handler(root: Root, script: Script) -> Iterable[FileEntry]:
-        for target, text in zip(targets, script.heredocs(), strict=True):
+        for target, text in zip(targets, script.heredocs(), strict=False):
             if target not in root.tree:
                 yield file(target, text.encode())
 
@@ -45,9 +45,24 @@ def touch(target: str, mode: int = 0o644) -> Handler:
     return handler
 
 
+def line(target: str, text: str) -> Handler:
+    """A file of one line, in place of whatever is there."""
+    return lambda _root, _script: [file(target, f"{text}\n".encode())]
+
+
+def native_architecture(target: str) -> Handler:
+    """A file with Debian's name of the tree's architecture."""
+    return lambda root, _script: [file(target, f"{root.architecture.debian}\n".encode())]
+
+
 def link(path: str, target: str) -> Handler:
-    """A symbolic link in place of whatever is there."""
-    return lambda _root, _script: [symlink(path, target)]
+    """A symbolic link in place of whatever is there; TRIPLET in its path is the architecture's."""
+    return lambda root, _script: [symlink(path.replace(TRIPLET, root.architecture.triplet), target)]
+
+
+def link_if_missing(path: str, target: str) -> Handler:
+    """A symbolic link, unless the path leads to something."""
+    return lambda root, _script: [symlink(path, target)] if root.follow(path) is None else []
 
 
 def make_directory(path: str, mode: int = 0o755) -> Handler:

@@ -1,7 +1,8 @@
 """Merge: the data trees of packages laid over each other as dpkg unpacks them (policy 6.6, 7.6.1, dpkg-divert(1)).
 
 Law: pure. The result does not depend on the order the packages come in: base-files goes first, since its links at the
-top (`bin -> usr/bin`) decide where the rest lands, then the others by name.
+top (`bin -> usr/bin`) decide where the rest lands, then the others by name. Before trixie base-files has no such links:
+then they are laid before it (`links_at_the_top`), or the tree is not merged.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from rootfs.debian.deb import Unpacked
 from rootfs.debian.dpkg import Diversion
 from rootfs.debian.package import Package
 from rootfs.errors import BuildError
-from rootfs.tree import FileEntry, Kind, Tree, parent
+from rootfs.tree import FileEntry, Kind, Tree, parent, symlink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +25,21 @@ class Merged:
     owned: Mapping[str, tuple[str, ...]]
 
 
-def merge(packages: Iterable[Unpacked], diversions: Iterable[Diversion] = ()) -> Merged:
-    """Lay the trees over each other; BuildError when two packages hold the same file and may not."""
+_TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libo32", "libx32")
+
+
+def links_at_the_top(packages: Iterable[Unpacked]) -> list[FileEntry]:
+    """A link into /usr for each directory of a package that merged-/usr does away with, as usrmerge leaves them."""
+    found = {name: one.tree[name].kind for one in packages for name in _TOP if name in one.tree}
+    return [symlink(name, f"usr/{name}") for name, kind in sorted(found.items()) if kind is Kind.DIRECTORY]
+
+
+def merge(
+    packages: Iterable[Unpacked], diversions: Iterable[Diversion] = (), links: Iterable[FileEntry] = ()
+) -> Merged:
+    """Lay the trees over each other, and over `links`; BuildError when two packages hold the same file and may not."""
     ordered = sorted(packages, key=lambda one: (one.package.name != "base-files", one.package.name))
-    merger = _Merger(diversions)
+    merger = _Merger(diversions, links)
     for one in ordered:
         merger.unpack(one)
     owned = {
@@ -40,8 +52,8 @@ def merge(packages: Iterable[Unpacked], diversions: Iterable[Diversion] = ()) ->
 class _Merger:
     """The state of one merge: entries and their owners by the path they landed at."""
 
-    def __init__(self, diversions: Iterable[Diversion]) -> None:
-        self.entries: dict[str, FileEntry] = {}
+    def __init__(self, diversions: Iterable[Diversion], links: Iterable[FileEntry]) -> None:
+        self.entries: dict[str, FileEntry] = {link.path: link for link in links}
         self.owners: dict[str, tuple[Package, str]] = {}
         self.lost: set[tuple[str, str]] = set()
         self._diversions = {diversion.path: diversion for diversion in diversions}

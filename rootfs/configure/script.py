@@ -2,7 +2,8 @@
 
 Law: pure. A script is its hand-written part plus the sections debhelper added. Sections that do nothing wanted on a
 first installation without an init system are taken out, so that a rebuild with a newer debhelper, or a new unit file,
-leaves the digest of the hand-written part as it was.
+leaves the digest of the hand-written part as it was. So does a new version, or another architecture, of a package whose
+script spells its own version or its architecture's triplet.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from dataclasses import dataclass
 
 from rootfs.digest import Digest
 
+TRIPLET = "@TRIPLET@"
+"""Stands for the GNU triplet of a package's architecture in what a digest is of, and in the table's paths."""
+_VERSION = "@VERSION@"
 _SECTION = re.compile(
     r"^# Automatically added by (?P<tool>dh_\w+)/\S+\n(?P<body>.*?)^# End automatically added section$", re.M | re.S
 )
@@ -24,7 +28,7 @@ _KNOWN_LINE = re.compile(
     r"""(
     | \#.*
     | if\ \[\ "\$1"\ =\ "configure"\ \].*;\ then
-    | if\ \[\ -d\ /run/systemd/system\ \];\ then
+    | if\ (\[\ -z\ "\$DPKG_ROOT"\ \]\ &&\ )?\[\ -d\ /run/systemd/system\ \]\ ?;\ then
     | if\ \[\ -n\ "\$2"\ \];\ then
     | if\ \[\ -x\ "\$\(command\ -v\ systemd-tmpfiles\)"\ \];\ then
     | else | fi
@@ -32,7 +36,7 @@ _KNOWN_LINE = re.compile(
     | (if\ )?deb-systemd-helper\ [^;|&]*(>/dev/null\ \|\|\ true|;\ then)
     | deb-systemd-invoke\ [^;|&]*>/dev/null\ \|\|\ true
     | systemctl\ --system\ daemon-reload\ >/dev/null\ \|\|\ true
-    | systemd-tmpfiles\ [^;|&]*\ --create\ [^;|&]*\|\|\ true
+    | systemd-tmpfiles\ ([^;|&]*\ )?--create\ [^;|&]*\|\|\ true
     | if\ (\[\ -z\ "\$DPKG_ROOT"\ \]\ &&\ )?\[\ -x\ "/etc/init\.d/[\w.+-]+"\ \];\ then
     | if\ \[\ "\$1"\ =\ "install"\ \]\ &&\ \[\ -n\ "\$2"\ \]\ &&\ \[\ -e\ "/etc/init\.d/[\w.+-]+"\ \]\ ;\ then
     | chmod\ \+x\ "/etc/init\.d/[\w.+-]+"\ >/dev/null\ \|\|\ true
@@ -49,11 +53,16 @@ _HEREDOC = re.compile(r"<<(?P<dash>-?)'?(?P<end>\w+)'?\n(?P<text>.*?)^\t*(?P=end
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """One maintainer script: whose, which (`preinst`, `postinst`), and its text."""
+    """One maintainer script: whose, which (`preinst`, `postinst`), and its text.
+
+    `version` is the package's, `triplet` that of its architecture ("" for `all`).
+    """
 
     package: str
     kind: str
     text: str
+    version: str = ""
+    triplet: str = ""
 
     @property
     def handwritten(self) -> str:
@@ -68,8 +77,17 @@ class Script:
 
     @property
     def digest(self) -> Digest:
-        """The digest of the hand-written part: what the table is keyed by."""
-        return Digest.of(self.handwritten.encode("utf-8", "surrogateescape"))
+        """The digest of the hand-written part: what the table is keyed by.
+
+        The triplet and the package's own version stand in it as marks, so that it holds for every architecture and
+        for the next update. A version without a revision is left: it may be as short as `1` and stand for anything.
+        """
+        text = self.handwritten
+        if self.triplet:
+            text = text.replace(self.triplet, TRIPLET)
+        if "-" in self.version:
+            text = re.sub(rf"(?<![\w.+~:-]){re.escape(self.version)}(?![\w.+~:-])", _VERSION, text)
+        return Digest.of(text.encode("utf-8", "surrogateescape"))
 
     @property
     def does_nothing(self) -> bool:

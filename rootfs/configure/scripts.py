@@ -7,14 +7,16 @@ sections, stops the build and is shown.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from rootfs.architecture import Architecture
 from rootfs.configure.alternatives import register
 from rootfs.configure.root import Handler
-from rootfs.configure.script import Script
-from rootfs.configure.table import TABLE, Effect, Nothing
+from rootfs.configure.script import TRIPLET, Script
+from rootfs.configure.table import TABLE, Effect, MergedUsr, Nothing
 from rootfs.debian.deb import Unpacked
 from rootfs.debian.dpkg import Diversion
+from rootfs.debian.package import Package
 from rootfs.errors import BuildError
 
 _KINDS = ("preinst", "postinst")
@@ -22,12 +24,17 @@ _SHOWN_LINES = 40
 _SHOWN_WIDTH = 160
 
 
+class UnknownScriptError(BuildError):
+    """A maintainer script that no handler stands for."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effects:
-    """All that the scripts of a set of packages do: the handlers to run, in order, and the diversions."""
+    """All that the scripts of a set of packages do: the handlers to run, in order, the diversions, merged-/usr."""
 
     handlers: tuple[tuple[Handler, Script], ...]
     diversions: tuple[Diversion, ...]
+    merged_usr: bool = False
 
 
 def effects_of(packages: Iterable[Unpacked]) -> Effects:
@@ -38,8 +45,9 @@ def effects_of(packages: Iterable[Unpacked]) -> Effects:
         raise _stop(unknown)
     found = [(effect, script) for script, effects in looked_up for effect in effects or ()]
     return Effects(
-        handlers=tuple((e, script) for e, script in found if not isinstance(e, Diversion | Nothing)),
-        diversions=tuple(e for e, _ in found if isinstance(e, Diversion)),
+        handlers=tuple((e, script) for e, script in found if not isinstance(e, Diversion | MergedUsr | Nothing)),
+        diversions=tuple(_spelled(e, script) for e, script in found if isinstance(e, Diversion)),
+        merged_usr=any(isinstance(e, MergedUsr) for e, _ in found),
     )
 
 
@@ -49,8 +57,17 @@ def _scripts(packages: Iterable[Unpacked]) -> Iterator[Script]:
     for one in sorted(packages, key=lambda one: (rank.get(one.package.name, len(rank)), one.package.name)):
         for kind in _KINDS:
             if kind in one.control:
-                text = one.control[kind].decode("utf-8", "surrogateescape")
-                yield Script(package=one.package.name, kind=kind, text=text)
+                yield Script(
+                    package=one.package.name,
+                    kind=kind,
+                    text=one.control[kind].decode("utf-8", "surrogateescape"),
+                    version=one.package.fields["Version"],
+                    triplet=_triplet(one.package),
+                )
+
+
+def _triplet(package: Package) -> str:
+    return "" if package.architecture == "all" else Architecture.parse(package.architecture).triplet
 
 
 def _effects(script: Script) -> tuple[Effect, ...] | None:
@@ -64,7 +81,13 @@ def _effects(script: Script) -> tuple[Effect, ...] | None:
     return None
 
 
-def _stop(unknown: Sequence[Script]) -> BuildError:
+def _spelled(diversion: Diversion, script: Script) -> Diversion:
+    """With the architecture's triplet in its paths."""
+    path, to = (text.replace(TRIPLET, script.triplet) for text in (diversion.path, diversion.to))
+    return replace(diversion, path=path, to=to)
+
+
+def _stop(unknown: Sequence[Script]) -> UnknownScriptError:
     script, *others = unknown
     lines = script.handwritten.splitlines()
     shown = [line[:_SHOWN_WIDTH] for line in lines[:_SHOWN_LINES]]
@@ -74,7 +97,7 @@ def _stop(unknown: Sequence[Script]) -> BuildError:
         shown.append("also unknown: " + ", ".join(f"{other.package}/{other.kind}" for other in others))
     changed = any(row.kind == script.kind for row in TABLE.get(script.package, ()))
     cause = "this version of it is not known" if changed else "ocibuild does not know this script, and runs none"
-    return BuildError(
+    return UnknownScriptError(
         f"the {script.kind} of {script.package} has no handler",
         at=f"{script.package}/{script.kind}, {script.digest} without debhelper's sections",
         because="\n    ".join([f"{cause}:", *shown]),

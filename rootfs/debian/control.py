@@ -5,19 +5,23 @@ Law: text to fields and back; knows the syntax, not what any field means.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from rootfs.errors import IntegrityError
 
 Stanza = Mapping[str, str]
 
+_NAME = re.compile(r"[!-,.-9;-~][!-9;-~]*\Z")  # policy 5.1; `#` begins a comment
+_BLANKS = " \t\r"
+
 
 def parse_stanza(text: str) -> dict[str, str]:
     """One stanza. Continuation lines stay in the value, joined by newlines, their leading space kept."""
     fields: dict[str, str] = {}
     name = ""
-    for line in text.splitlines():
-        if line.startswith("#"):
+    for line in text.split("\n"):  # not splitlines(): to dpkg a form feed or U+2028 ends no line
+        if not line or line.startswith("#"):
             continue
         if line[:1] in (" ", "\t"):
             if not name:
@@ -25,11 +29,11 @@ def parse_stanza(text: str) -> dict[str, str]:
             fields[name] += "\n" + line
             continue
         name, colon, value = line.partition(":")
-        if not colon or not name or " " in name:
+        if not colon or not _NAME.match(name):
             raise IntegrityError("control data has a line that is no field", because=line[:80])
         if name in fields:
             raise IntegrityError(f"control data names the field {name} twice")
-        fields[name] = value.strip()
+        fields[name] = value.strip(_BLANKS)
     return fields
 
 

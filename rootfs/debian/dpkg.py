@@ -84,7 +84,6 @@ def database(installed: Iterable[Installed], diversions: Iterable[Diversion], ar
     for name in ("", "/alternatives", "/info", "/parts", "/triggers", "/updates"):
         yield directory(ADMIN + name)
     yield file(f"{ADMIN}/arch", f"{architecture}\n".encode())
-    yield file(f"{ADMIN}/arch-native", f"{architecture}\n".encode())
     yield file(f"{ADMIN}/diversions", format_diversions(diversions))
     status = "".join(f"{format_status(one)}\n" for one in ordered)
     yield file(f"{ADMIN}/status", status.encode("utf-8", "surrogateescape"))
@@ -129,7 +128,7 @@ def format_diversions(diversions: Iterable[Diversion]) -> bytes:
 
 
 def format_triggers(installed: Iterable[Installed]) -> dict[str, bytes]:
-    """The files of triggers/: who is interested in what; `File` holds the triggers on paths."""
+    """The files of triggers/: who is interested in what; `File`, if any, holds the triggers on paths."""
     interests: dict[str, list[str]] = {}
     for one in installed:
         for line in one.control.get("triggers", b"").decode().splitlines():
@@ -143,4 +142,5 @@ def format_triggers(installed: Iterable[Installed]) -> dict[str, bytes]:
         for name in sorted(interests)
         if not name.startswith("/")
     }
-    return {"File": "".join(by_path).encode(), "Unincorp": b"", **named}
+    of_paths = {"File": "".join(by_path).encode()} if by_path else {}
+    return {**of_paths, "Unincorp": b"", **named}

@@ -1,4 +1,4 @@
-"""Package: a binary package's control data; PackageIndex: the packages of one or more suites by name.
+"""Package: a binary package's control data (policy 5.3), and what it satisfies.
 
 Law: pure. A Package is only made from an index whose digest a verified Release vouches for (`rootfs.archive`), or from
 the control file of a .deb whose digest such an index vouches for.
@@ -7,18 +7,17 @@ the control file of a .deb whose digest such an index vouches for.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from rootfs.debian.control import parse_stanza, split_stanzas
+from rootfs.debian.control import parse_stanza
 from rootfs.debian.relation import Clause, Relation, parse_relations
 from rootfs.debian.version import Version
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError
 
-_NAME = re.compile(r"^Package: *(\S+)", re.MULTILINE)
-_PROVIDES = re.compile(r"^Provides: *(.*(?:\n[ \t].*)*)", re.MULTILINE)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*\Z")  # what dpkg takes; policy 5.6.7 asks for less
 PRIORITIES = ("required", "important", "standard", "optional", "extra")
 
 
@@ -26,19 +25,25 @@ PRIORITIES = ("required", "important", "standard", "optional", "extra")
 class Package:
     """One binary package (policy 5.3). `fields` is the whole stanza; the properties below give the typed part.
 
-    `origin` names the archive it came from ("debian", "debian-security"): where `filename` is relative to.
+    `origin` names the archive it came from ("debian", "debian-security"): where `filename` is relative to. `suites` are
+    the names of the suite it came from (suite, codename), `pin` is that suite's priority (apt_preferences(5)).
     """
 
     fields: dict[str, str]
     origin: str = ""
+    suites: frozenset[str] = frozenset()
+    pin: int = 500
 
     @classmethod
-    def parse(cls, stanza: str, origin: str = "") -> Package:
+    def parse(cls, stanza: str, origin: str = "", *, suites: frozenset[str] = frozenset(), pin: int = 500) -> Package:
         """From a stanza; IntegrityError when Package, Version or Architecture is missing or malformed."""
-        package = cls(parse_stanza(stanza), origin)
+        package = cls(parse_stanza(stanza), origin, suites, pin)
         for name in ("Package", "Version", "Architecture"):
             if not package.fields.get(name):
                 raise IntegrityError(f"a package without the field {name}", because=stanza[:80])
+        for name in (package.name, package.architecture):
+            if not _NAME.match(name):
+                raise IntegrityError(f"not a name of a package or an architecture: {name[:80]!r}")
         return package
 
     @property
@@ -63,23 +68,42 @@ class Package:
         return self.fields.get("Essential") == "yes"
 
     @property
+    def important(self) -> bool:
+        """Whether it is Protected (deb-control(5)), or Important as apt's older field has it."""
+        return "yes" in (self.fields.get("Protected"), self.fields.get("Important"))
+
+    @property
+    def multi_arch(self) -> str:
+        """`no`, `same`, `foreign` or `allowed` (deb-control(5))."""
+        return self.fields.get("Multi-Arch", "no")
+
+    @property
     def priority(self) -> str:
         return self.fields.get("Priority", "optional")
 
     @property
     def filename(self) -> str:
         """Path of the .deb below its archive's root."""
-        return self.fields["Filename"]
+        return self._listed("Filename")
 
     @property
     def size(self) -> int:
         """Bytes of the .deb."""
-        return int(self.fields["Size"])
+        text = self._listed("Size")
+        if not re.fullmatch("[0-9]{1,18}", text):
+            raise IntegrityError(f"the Size of {self} is no number: {text[:80]!r}")
+        return int(text)
 
     @property
     def digest(self) -> Digest:
         """Digest of the .deb."""
-        return Digest("sha256", self.fields["SHA256"])
+        return Digest("sha256", self._listed("SHA256"))
+
+    def _listed(self, field: str) -> str:
+        """A field that the Packages index adds to the control data."""
+        if field not in self.fields:
+            raise IntegrityError(f"the index lists {self} without the field {field}")
+        return self.fields[field]
 
     def relations(self, *names: str) -> Iterator[Clause]:
         """The clauses of the named relationship fields, in field order."""
@@ -91,65 +115,33 @@ class Package:
         """What it provides; a version constraint there is always `=` (policy 7.5)."""
         return tuple(clause[0] for clause in self.relations("Provides"))
 
-    def __str__(self) -> str:
-        return f"{self.name} {self.fields['Version']}"
+    @cached_property
+    def provided(self) -> dict[str, tuple[Relation, ...]]:
+        """`provides` by name."""
+        found: dict[str, tuple[Relation, ...]] = {}
+        for relation in self.provides:
+            found[relation.name] = (*found.get(relation.name, ()), relation)
+        return found
 
+    def satisfies(self, relation: Relation) -> bool:
+        """Whether it is what a relation asks for, by its own name or by what it provides (policy 7.5).
 
-class PackageIndex:
-    """Packages by name and by what they provide. Stanzas are parsed when first asked for: 70,000 of them cost a second.
-
-    Several versions of a package may be there; `named` gives the newest first.
-    """
-
-    def __init__(self) -> None:
-        self._stanzas: dict[str, list[tuple[str, str]]] = {}
-        self._providers: dict[str, set[str]] = {}
-        self._parsed: dict[str, tuple[Package, ...]] = {}
-
-    def add(self, text: str, origin: str) -> None:
-        """Add the stanzas of a Packages file; `origin` as in Package."""
-        for stanza in split_stanzas(text):
-            match = _NAME.search(stanza)
-            if not match:
-                raise IntegrityError("a stanza of the Packages index has no Package field", because=stanza[:80])
-            name = match[1]
-            self._stanzas.setdefault(name, []).append((stanza, origin))
-            self._parsed.pop(name, None)
-            provides = _PROVIDES.search(stanza)
-            if provides:
-                for clause in parse_relations(provides[1]):
-                    self._providers.setdefault(clause[0].name, set()).add(name)
-
-    def named(self, name: str) -> tuple[Package, ...]:
-        """The versions of a real package, newest first; empty when there is none."""
-        if name not in self._parsed:
-            found = [Package.parse(stanza, origin) for stanza, origin in self._stanzas.get(name, ())]
-            # sorted() is stable: of equal versions the suite added first wins, as in apt's sources.list
-            self._parsed[name] = tuple(sorted(found, key=lambda package: package.version, reverse=True))
-        return self._parsed[name]
-
-    def providers(self, name: str) -> tuple[Package, ...]:
-        """The packages whose Provides names this, by name."""
-        names = sorted(self._providers.get(name, ()))
-        return tuple(
-            package
-            for provider in names
-            for package in self.named(provider)
-            if any(provided.name == name for provided in package.provides)
+        An unversioned Provides never satisfies a versioned relation. Of the architecture qualifiers `any` asks for
+        `Multi-Arch: allowed`, and an architecture's name for a package built for it or for all.
+        """
+        qualifier = relation.qualifier
+        if relation.name == self.name and self._qualifies(qualifier) and relation.accepts(self.version):
+            return True
+        return any(
+            (offer.qualifier == qualifier or (offer.qualifier is None and self._qualifies(qualifier)))
+            and (relation.version is None or (offer.version is not None and relation.accepts(offer.version)))
+            for offer in self.provided.get(relation.name, ())
         )
 
-    def names(self) -> Iterable[str]:
-        """Every real package's name."""
-        return self._stanzas.keys()
+    def _qualifies(self, qualifier: str | None) -> bool:
+        if qualifier == "any":
+            return self.multi_arch == "allowed"
+        return qualifier in (None, "native", self.architecture) or self.architecture == "all"
 
-    def essential(self) -> tuple[Package, ...]:
-        """The newest version of every Essential package, by name."""
-        return tuple(package for package in self._newest_with("\nEssential: yes") if package.essential)
-
-    def with_priority(self, priority: str) -> tuple[Package, ...]:
-        """The newest version of every package of this Priority, by name."""
-        return tuple(package for package in self._newest_with(f"\nPriority: {priority}") if package.priority == priority)
-
-    def _newest_with(self, field: str) -> Iterator[Package]:
-        names = sorted(name for name, found in self._stanzas.items() if any(field in stanza for stanza, _ in found))
-        return (self.named(name)[0] for name in names)
+    def __str__(self) -> str:
+        return f"{self.name} {self.fields['Version']}"

@@ -14,9 +14,10 @@ from rootfs.debian.version import Version
 from rootfs.errors import IntegrityError
 
 _RELATION = re.compile(
-    r"\s*(?P<name>[a-z0-9][a-z0-9+.-]*)(?::(?P<qualifier>[a-z0-9-]+))?"
-    r"\s*(?:\(\s*(?P<operator><<|<=|=|>=|>>|<|>)\s*(?P<version>[^\s)]+)\s*\))?"
-    r"\s*(?:\[(?P<architectures>[^\]]*)\])?\s*(?:<[^>]*>\s*)*\Z"
+    # possessive quantifiers: a thousand blanks before what is no relation would be tried in every division
+    r"\s*+(?P<name>[a-z0-9][a-z0-9+.-]*)(?::(?P<qualifier>[a-z0-9-]+))?"
+    r"\s*+(?:\(\s*+(?P<operator><<|<=|=|>=|>>|<|>)\s*+(?P<version>[^\s)]+)\s*+\))?"
+    r"\s*+(?:\[(?P<architectures>[^\]]*)\])?\s*+(?:<[^>]*>\s*+)*+\Z"
 )
 _OLD_OPERATORS = {"<": "<=", ">": ">="}  # policy 7.1: the old forms mean "or equal"
 

@@ -14,6 +14,8 @@ from rootfs.errors import IntegrityError
 
 _VALID = re.compile(r"(?:([0-9]+):)?([0-9][A-Za-z0-9.+~:-]*?)(?:-([A-Za-z0-9.+~]+))?\Z")
 _RUNS = re.compile(r"(\D*)(\d*)")
+_LONGEST = 1024  # characters; the longest in Debian have some 60
+_LARGEST_EPOCH = 2**31 - 1  # dpkg's (lib/dpkg/parsehelp.c)
 
 
 @total_ordering
@@ -27,10 +29,12 @@ class Version:
     @classmethod
     def parse(cls, text: str) -> Version:
         """From its text; IntegrityError when it is not a version."""
-        match = _VALID.match(text)
+        match = _VALID.match(text) if len(text) <= _LONGEST else None
         if not match or (match[1] is None and ":" in match[2]):
-            raise IntegrityError(f"not a Debian version: {text!r}")
+            raise IntegrityError(f"not a Debian version: {text[:80]!r}")
         epoch, upstream, revision = match.groups()
+        if int(epoch or 0) > _LARGEST_EPOCH:
+            raise IntegrityError(f"a Debian version's epoch is too big: {text[:80]!r}")
         return cls(text, (int(epoch or 0), _part_key(upstream), _part_key(revision or "")))
 
     def __eq__(self, other: object) -> bool:

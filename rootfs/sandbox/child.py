@@ -2,13 +2,15 @@
 
 Law: standard library only, imports nothing of ours, and everything it needs before the old root is gone. Three
 processes: this one waits; its child is process 1 of the namespaces, mounts and reaps; that one's child becomes the
-command. A step that fails before the exec is written to REPORT_FD as `[stage, errno, target]`, and nothing else is.
+command. A fourth, left in the old user namespace, maps a range of ids and is gone. Orders to `remove` a directory need
+no more than that. A step that fails before the exec is written to REPORT_FD as `[stage, errno, target]`, and nothing
+else is.
 
 user_namespaces(7), pid_namespaces(7), mount(2), pivot_root(2), capabilities(7).
 """
 
 # os.path throughout: pathlib would be one more import in every start.
-# ruff: noqa: PTH103, PTH110, PTH112, PTH118, PTH120, PTH123, PTH211
+# ruff: noqa: PTH103, PTH106, PTH108, PTH110, PTH112, PTH114, PTH118, PTH120, PTH123, PTH211
 
 from __future__ import annotations
 
@@ -107,10 +109,14 @@ def launch(report: int, orders: Orders) -> int:
     """The outer process: new namespaces, then wait for their process 1."""
     reset_signals()
     os.umask(0o022)
-    isolate()
+    if not isolate(report, orders["ids"]):
+        return 1
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != orders["parent"]:  # it died before it could be noticed
         return 1
+    if "remove" in orders:
+        remove(orders["remove"])
+        return 0
     alive, held = os.pipe()  # `held` is open in this process only: its end is how process 1 sees this one die
     pid = os.fork()
     if pid == 0:
@@ -129,7 +135,7 @@ def first_process(report: int, orders: Orders, alive: int) -> int:
     with step("hostname"):
         socket.sethostname("ocibuild")
         check(LIBC.setdomainname(b"(none)", 6))
-    build_root(os.path.realpath(orders["root"]), orders["mounts"])
+    build_root(os.path.realpath(orders["root"]), orders["mounts"], writable=orders["writable"])
     command = os.fork()
     if command == 0:
         guarded(report, lambda: execute(orders))
@@ -151,20 +157,73 @@ def reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def isolate() -> None:
-    """New namespaces with this user as root in them; without a user namespace only for who is root already."""
+def isolate(report: int, ids: Orders | None) -> bool:
+    """New namespaces with this user as root in them; without a user namespace only for who is root already.
+
+    False when the range of ids could not be mapped, which is reported by then.
+    """
     uid, gid = os.geteuid(), os.getegid()
+    finish_map = start_mapper(report, ids) if ids else None
     try:
         check(LIBC.unshare(CLONE_NEWUSER | NAMESPACES))
     except OSError as error:
         if uid == 0 and LIBC.unshare(NAMESPACES) == 0:
             become_plain_root()
-            return
+            return True
         raise Refusal("unshare", error.errno or 0, "") from error
+    if finish_map:
+        return finish_map()
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
         path = f"/proc/self/{name}"
         with step("id-map", path), open(path, "w") as stream:
             stream.write(text)
+    return True
+
+
+def start_mapper(report: int, ids: Orders) -> Callable[[], bool]:
+    """A process that stays in this user namespace, as the one who maps a range must; call the result after unshare."""
+    target = os.getpid()
+    waiting, go = os.pipe()
+    mapper = os.fork()
+    if mapper == 0:
+        os.close(go)
+        guarded(report, lambda: map_range(target, ids) if os.read(waiting, 1) else 0)
+    os.close(waiting)
+
+    def finish() -> bool:
+        os.write(go, b"!")
+        if os.waitpid(mapper, 0)[1]:
+            return False
+        os.setgroups([])
+        return True
+
+    return finish
+
+
+def map_range(target: int, ids: Orders) -> int:
+    """Map the ids of process `target`: by itself when this is root, else with the setuid programs for it."""
+    for kind in ("uid", "gid"):
+        lines = ids[kind]
+        if ids["helpers"]:
+            numbers = [str(number) for line in lines for number in line]
+            run_mapper([ids["helpers"][kind], str(target), *numbers])
+        else:
+            path = f"/proc/{target}/{kind}_map"
+            with step("id-range", path), open(path, "w") as stream:
+                stream.write("".join("{} {} {}\n".format(*line) for line in lines))
+    return 0
+
+
+def run_mapper(argv: list[str]) -> None:
+    """newuidmap(1) or newgidmap(1); what it says is what the refusal is about."""
+    reading, writing = os.pipe()
+    with step("id-range", argv[0]):
+        pid = os.posix_spawn(argv[0], argv, {}, file_actions=[(os.POSIX_SPAWN_DUP2, writing, 2)])
+    os.close(writing)
+    with open(reading, errors="replace") as stream:
+        said = stream.read().strip()
+    if exit_status(os.waitpid(pid, 0)[1]):
+        raise Refusal("id-range", errno.EPERM, said or argv[0])
 
 
 def become_plain_root() -> None:
@@ -175,6 +234,25 @@ def become_plain_root() -> None:
         os.setresuid(0, 0, 0)
 
 
+def remove(top: str) -> None:
+    """Remove a directory and all below it; root of the user namespace may, whoever of it they belong to."""
+    with step("remove", top):
+        for directory, folders, files in os.walk(top, topdown=False, onerror=raise_error):
+            for name in files:
+                os.unlink(os.path.join(directory, name))
+            for name in folders:
+                path = os.path.join(directory, name)
+                if os.path.islink(path):
+                    os.unlink(path)
+                else:
+                    os.rmdir(path)
+        os.rmdir(top)
+
+
+def raise_error(error: OSError) -> NoReturn:
+    raise error
+
+
 def configure_network() -> None:
     """Loopback up: the only interface there is (netdevice(7))."""
     with step("loopback"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
@@ -183,13 +261,13 @@ def configure_network() -> None:
         fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | IFF_UP))
 
 
-def build_root(root: str, mounts: list[Orders]) -> None:
+def build_root(root: str, mounts: list[Orders], *, writable: bool) -> None:
     """Mount everything below `root`, then make it the only file system there is."""
     with step("private"):
         mount(None, "/", None, MS_REC | MS_PRIVATE)
     with step("root", root):
         mount(root, root, None, MS_BIND | MS_REC)
-        restrict(root, MS_RDONLY | MS_NOSUID | MS_NODEV)
+        restrict(root, (0 if writable else MS_RDONLY) | MS_NOSUID | MS_NODEV)
     for order in mounts:
         place(root, order)
     with step("pivot", root):

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from rootfs.errors import HostError
+from rootfs.files import host_error
 from rootfs.ports import Command, Outcome
+from rootfs.sandbox.ids import find_range
 from rootfs.sandbox.mounts import arrange, to_values
 from rootfs.sandbox.probe import Failure, explain, read_facts
 
@@ -42,33 +45,40 @@ class NamespaceSandbox:
             command.log.parent.mkdir(parents=True, exist_ok=True)
             log = command.log.open("wb", buffering=0)
         with log:
-            status, report = _follow(command, orders, log)
-        if report:
-            stage, number, target = json.loads(report)
-            raise explain(Failure(stage=stage, number=number, target=target), read_facts(), root=str(command.root))
+            status = _follow(orders, command.root, lambda process: _copy_output(process, command, log))
         return Outcome(
             exit=status if status >= 0 else 128 - status, log=command.log, seconds=time.monotonic() - started
         )
 
-
-def _orders(command: Command) -> bytes:
-    """The child's orders; ASCII, with undecodable bytes of names as surrogate escapes."""
-    return json.dumps(
-        {
-            "parent": os.getpid(),
-            "root": os.fspath(command.root.absolute()),
-            "mounts": to_values(arrange(command.binds)),
-            "argv": list(command.argv),
-            "cwd": command.cwd,
-            "environment": dict(command.environment),
-        }
-    ).encode()
+    def remove(self, directory: Path) -> None:
+        """Remove as this user, and what this user may not, as root of a user namespace; HostError when neither may."""
+        try:
+            shutil.rmtree(directory)
+        except FileNotFoundError:
+            return
+        except PermissionError:
+            orders: dict[str, object] = {"remove": os.fspath(directory.absolute()), "ids": find_range().to_value()}
+            _follow(orders, directory, lambda process: process.communicate())
+        except OSError as error:
+            raise host_error(error, directory) from error
 
 
-def _follow(command: Command, orders: bytes, log: IO[bytes]) -> tuple[int, bytes]:
-    """Run the child until it and its output end: its exit status and its report, empty when the command ran."""
+def _orders(command: Command) -> dict[str, object]:
+    return {
+        "root": os.fspath(command.root.absolute()),
+        "writable": command.writable,
+        "ids": find_range().to_value() if command.ids == "range" else None,
+        "mounts": to_values(arrange(command.binds)),
+        "argv": list(command.argv),
+        "cwd": command.cwd,
+        "environment": dict(command.environment),
+    }
+
+
+def _follow(orders: dict[str, object], root: Path, consume: Callable[[subprocess.Popen[bytes]], object]) -> int:
+    """Run the child until it and its output, which `consume` reads, end: its exit status, or what it reported."""
     reading, writing = os.pipe()
-    with os.fdopen(reading, "rb") as report:
+    with os.fdopen(reading, "rb") as stream:
         try:
             with _host_errors(_CHILD):
                 process = _start(orders, writing)
@@ -76,7 +86,7 @@ def _follow(command: Command, orders: bytes, log: IO[bytes]) -> tuple[int, bytes
             os.close(writing)
         with process:
             try:
-                _copy_output(process, command, log)
+                consume(process)
                 status = process.wait()
             except BaseException:
                 with suppress(ProcessLookupError):
@@ -84,7 +94,11 @@ def _follow(command: Command, orders: bytes, log: IO[bytes]) -> tuple[int, bytes
                     os.killpg(process.pid, signal.SIGKILL)
                 process.communicate()  # the output ends with the last process that held it
                 raise
-        return status, report.read()
+        report = stream.read()
+    if report:
+        stage, number, target = json.loads(report)
+        raise explain(Failure(stage=stage, number=number, target=target), read_facts(), root=str(root))
+    return status
 
 
 @contextmanager
@@ -95,9 +109,11 @@ def _host_errors(place: Path) -> Iterator[None]:
         raise HostError("cannot run a sandbox", at=str(place), because=error.strerror or str(error)) from error
 
 
-def _start(orders: bytes, report: int) -> subprocess.Popen[bytes]:
+def _start(orders: dict[str, object], report: int) -> subprocess.Popen[bytes]:
+    # ASCII, with undecodable bytes of names as surrogate escapes.
+    text = json.dumps({**orders, "parent": os.getpid()}).encode()
     with tempfile.TemporaryFile() as stream:  # not a pipe: nobody would read it if the child died early
-        stream.write(orders)
+        stream.write(text)
         stream.seek(0)
         return subprocess.Popen(
             [sys.executable, "-I", "-S", os.fspath(_CHILD), str(report)],

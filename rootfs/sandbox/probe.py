@@ -19,12 +19,13 @@ from rootfs.errors import BuildError, HostError, OcibuildError
 
 _KINDS = ("user", "pid", "mnt", "net", "ipc", "uts")
 _REFUSED = (errno.EPERM, errno.EACCES)
-_SET_UP = ("unshare", "id-map", "private", "root", "mount", "pivot", "hostname", "loopback")
+_SET_UP = ("unshare", "id-map", "id-range", "private", "root", "mount", "pivot", "hostname", "loopback")
 
 # What each stage of `child` was about to do.
 STAGES: Mapping[str, str] = {
     "unshare": "cannot make the namespaces of a sandbox",
     "id-map": "cannot map this user to root inside a sandbox",
+    "id-range": "cannot map a range of ids into a sandbox",
     "loopback": "cannot bring up the sandbox's loopback interface",
     "hostname": "cannot name the sandbox's host",
     "private": "cannot part the sandbox's mounts from the host's",
@@ -36,6 +37,7 @@ STAGES: Mapping[str, str] = {
     "no-new-privileges": "cannot forbid new privileges",
     "cwd": "the sandbox's root has no such working directory",
     "exec": "cannot execute a command in the sandbox",
+    "remove": "cannot remove what was made in a sandbox",
     "internal": "the sandbox's own program failed",
 }
 
@@ -58,6 +60,7 @@ class Facts:
     unprivileged_clone: bool | None = None
     apparmor_restricts: bool = False
     seccomp: bool = False
+    no_new_privileges: bool = False
     covered: tuple[str, ...] = ()
     """mount points below /proc: a container's masks"""
 
@@ -74,13 +77,14 @@ def read_facts(proc: Path = Path("/proc")) -> Facts:
     kernel = proc / "sys/kernel"
     limits = {kind: _number(proc / f"sys/user/max_{kind}_namespaces") for kind in _KINDS}
     clone = _number(kernel / "unprivileged_userns_clone")
-    status = re.search(r"^Seccomp:\s*(\d+)", _text(proc / "self/status"), re.MULTILINE)
+    status = dict(re.findall(r"^(\w+):\s*(\d+)", _text(proc / "self/status"), re.MULTILINE))
     points = (line.split(" ")[4] for line in _text(proc / "self/mountinfo").splitlines())
     return Facts(
         limits={kind: limit for kind, limit in limits.items() if limit is not None},
         unprivileged_clone=None if clone is None else clone != 0,
         apparmor_restricts=_number(kernel / "apparmor_restrict_unprivileged_userns") == 1,
-        seccomp=status is not None and status[1] == "2",
+        seccomp=status.get("Seccomp") == "2",
+        no_new_privileges=status.get("NoNewPrivs") == "1",
         covered=tuple(sorted(point for point in points if point.startswith("/proc/"))),
     )
 
@@ -115,7 +119,7 @@ def _command_advice(failure: Failure) -> Advice:
 
 def _host_advice(failure: Failure, facts: Facts) -> Advice:
     """The likeliest cause first: a switch that is off beats a filter that may be."""
-    rules = (_limit_advice, _switch_advice, _mask_advice, _filter_advice, _place_advice)
+    rules = (_limit_advice, _switch_advice, _range_advice, _mask_advice, _filter_advice, _place_advice)
     return next((advice for rule in rules if (advice := rule(failure, facts))), Advice("", None))
 
 
@@ -145,6 +149,16 @@ def _switch_advice(failure: Failure, facts: Facts) -> Advice | None:
         name = "kernel.apparmor_restrict_unprivileged_userns"
         return Advice(f"{name} is 1", f"sudo sysctl -w {name}=0")
     return None
+
+
+def _range_advice(failure: Failure, facts: Facts) -> Advice | None:
+    """proc_pid_status(5), NoNewPrivs: newuidmap(1) is a setuid program."""
+    if failure.stage != "id-range" or not facts.no_new_privileges:
+        return None
+    return Advice(
+        "setuid programs have no effect for this process (no_new_privs)",
+        "start the container without: --security-opt no-new-privileges",
+    )
 
 
 def _mask_advice(failure: Failure, facts: Facts) -> Advice | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from rootfs.ports import Command, Outcome
 
@@ -33,3 +35,7 @@ class ScriptedSandbox:
                 if command.on_line is not None:
                     command.on_line(line.rstrip("\r\n"))
         return Outcome(exit=played.exit, log=command.log, seconds=0.0)
+
+    def remove(self, directory: Path) -> None:
+        if directory.exists():
+            shutil.rmtree(directory)

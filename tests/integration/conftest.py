@@ -51,6 +51,14 @@ class Image:
 
 
 @pytest.fixture(scope="session")
+def ordinary_python(ordinary_user: OrdinaryUser, ordinary_clone: Path) -> Path:
+    """The interpreter of the clone's own virtual environment, for what an ordinary user does without the command."""
+    made = ordinary_user.run(["make", "venv"], cwd=ordinary_clone)
+    assert made.returncode == 0, made.stderr
+    return ordinary_clone / ".venv/bin/python"
+
+
+@pytest.fixture(scope="session")
 def image(ordinary_user: OrdinaryUser, ordinary_clone: Path, debian_mirror: str, debian_security_mirror: str) -> Image:
     mirrors = {"OCIBUILD_MIRROR": debian_mirror, "OCIBUILD_SECURITY_MIRROR": debian_security_mirror}
     made = ordinary_user.run(["make", "venv"], cwd=ordinary_clone)

@@ -24,13 +24,14 @@ Damage = Callable[[bytes], bytes]
 class Mirror:
     """`url` is its base; `requests` the paths asked for; `damage` maps a path's ending to what is done to its bytes.
 
-    `short` maps a path's ending to the bytes after which the connection is cut.
+    `short` maps a path's ending to the bytes after which the connection is cut; `missing` holds endings that get 404.
     """
 
     url: str = ""
     requests: list[str] = field(default_factory=list)
     damage: dict[str, Damage] = field(default_factory=dict)
     short: dict[str, int] = field(default_factory=dict)
+    missing: set[str] = field(default_factory=set)
 
     def mirrors(self) -> Mapping[str, str]:
         """As `rootfs.archive` takes them."""
@@ -94,7 +95,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = cut < len(data)
 
     def _read(self) -> bytes:
-        """The archive's own bytes, fetched once."""
+        """The archive's own bytes, fetched once; KeyError when they shall be missing."""
+        if self.path.endswith(tuple(self.mirror.missing)):
+            raise KeyError(self.path)
         kept = self.cache / sha256(self.path.encode()).hexdigest()
         archive, _, path = self.path.lstrip("/").partition("/")
         return kept.read_bytes() if kept.exists() else _fetch(f"{self.upstream[archive]}/{path}", kept)

@@ -107,7 +107,11 @@ def test_the_other_files_of_the_database() -> None:
     assert content(tree, f"{DPKG}/info/format") == "1\n"
     assert content(tree, f"{DPKG}/triggers/ldconfig") == "a:amd64\nb/noawait\n"
     assert content(tree, f"{DPKG}/triggers/File") == "/usr/share/x a:amd64/noawait\n"
-    assert content(tree, f"{DPKG}/arch-native") == "amd64\n"
+    assert content(tree, f"{DPKG}/arch") == "amd64\n"
+
+
+def test_without_triggers_on_paths_there_is_no_file_of_them() -> None:
+    assert f"{DPKG}/triggers/File" not in build(B)
 
 
 def test_md5sums_are_made_when_the_package_has_none() -> None:

@@ -14,7 +14,7 @@ import pytest
 from rootfs.architecture import Architecture
 from rootfs.configure import accounts, alternatives, basefiles, certificates, files, ldsocache, pam, shells
 from rootfs.configure.root import Handler, Root
-from rootfs.configure.script import Script
+from rootfs.configure.script import TRIPLET, Script
 from rootfs.errors import BuildError, HostError
 from rootfs.tree import FileEntry, Kind, Tree, directory, file, symlink
 from tests.fakes.store import MemoryStore
@@ -57,7 +57,12 @@ class TestFiles:
         assert run(files.touch("x", 0o600))["x"].mode == 0o600
         assert run(files.touch("x"), file("x", b"1")) == {}
         assert run(files.link("x", "y"))["x"].link == "y"
+        assert list(run(files.link(f"{TRIPLET}-x", "y"))) == ["x86_64-linux-gnu-x"]
+        assert run(files.link_if_missing("x", "y"))["x"].link == "y"
+        assert run(files.link_if_missing("bin/x", "y"), symlink("bin", "usr/bin"), file("usr/bin/x", b"")) == {}
         assert run(files.make_directory("x"))["x"].kind is Kind.DIRECTORY
+        assert text(run(files.line("x", "Etc/UTC"), file("x", b"1"))["x"]) == "Etc/UTC\n"
+        assert text(run(files.native_architecture("x"))["x"]) == "amd64\n"
 
 
 class TestAccounts:
@@ -69,14 +74,37 @@ class TestAccounts:
         assert text(made["etc/gshadow"]).splitlines()[2] == "shadow:*::"
         assert {(made[path].mode, made[path].gid) for path in ("etc/shadow", "etc/gshadow")} == {(0o640, 42)}
 
+    @pytest.mark.parametrize(("version", "least"), [("1:4.17.4-2", "0"), ("1:4.20.0-1", "")])
+    def test_shadow_has_a_least_age_until_it_was_given_up(self, version: str, least: str) -> None:
+        script = Script(package="passwd", kind="postinst", text="", version=version)
+        made = {entry.path: entry for entry in accounts.hide_passwords(root_of(GROUP, PASSWD), script)}
+        assert text(made["etc/shadow"]).splitlines()[1] == f"me:*:19675:{least}:99999:7:::"
+
+    def test_a_system_user_gets_the_first_free_number(self) -> None:
+        group = file("etc/group", b"nogroup:*:65534:\n")
+        users = file("etc/passwd", b"root:*:0:0:root:/root:/bin/bash\nx:*:100:1::/:/bin/sh\n")
+        made = run(accounts.add_system_user("_apt"), group, users)
+        assert text(made["etc/passwd"]).splitlines()[2] == "_apt:*:101:65534::/nonexistent:/usr/sbin/nologin"
+        assert run(accounts.add_system_user("x"), group, users) == {}
+
 
 class TestBaseFiles:
+    SCRIPT = "  install_local_dir /usr/local/src\n  ensure_file_owner_mode /var/log/btmp root:utmp 660\n"
+
     def test_owners_and_links(self) -> None:
-        made = run(basefiles.lay_out, GROUP, directory("var/run"), directory("media", 0o700))
+        made = run(basefiles.lay_out, GROUP, directory("var/run"), directory("media", 0o700), script=self.SCRIPT)
         assert (made["var/mail"].mode, made["var/mail"].gid) == (0o2775, 8)
         assert (made["run/lock"].mode, made["var/run"].link, made["var/lock"].link) == (0o1777, "/run", "/run/lock")
         assert (made["var/log/btmp"].mode, made["var/log/btmp"].gid) == (0o660, 43)
         assert "media" not in made
+
+    def test_what_the_script_does_not_name_is_not_made(self) -> None:
+        made = run(basefiles.lay_out, GROUP, script=self.SCRIPT)
+        assert {path for path in made if path.startswith(("usr/local/", "var/log/"))} == {
+            "usr/local/src",
+            "usr/local/man",
+            "var/log/btmp",
+        }
 
     def test_links_for_foreign_libraries_only_beside_their_directory(self) -> None:
         made = run(basefiles.lay_out, GROUP, directory("usr/lib32"))
@@ -98,6 +126,15 @@ class TestShells:
         )
         assert text(made["etc/shells"]) == "# valid\n/bin/sh\n/usr/bin/sh\n/bin/zsh \n/usr/bin/zsh \n"
         assert text(made["var/lib/shells.state"]).splitlines()[:2] == ["/bin/sh", "/usr/bin/sh"]
+
+    def test_shells_are_added_once_and_only_to_a_list(self) -> None:
+        made = run(shells.add_shells("/bin/sh", "/bin/dash"), file("etc/shells", b"# valid\n/bin/sh"))
+        assert text(made["etc/shells"]) == "# valid\n/bin/sh\n/bin/dash\n"
+        assert run(shells.add_shells("/bin/dash")) == {}
+
+    def test_usrmerge_puts_those_in_usr_last(self) -> None:
+        made = run(shells.shells_in_usr_last, file("etc/shells", b"# valid\n/bin/sh\n/usr/bin/sh\n/bin/dash\n"))
+        assert text(made["etc/shells"]) == "# valid\n/bin/sh\n/bin/dash\n/usr/bin/sh\n"
 
 
 AWK = (
@@ -245,30 +282,62 @@ class TestCache:
     @pytest.mark.peer
     @pytest.mark.skipif(os.geteuid() != 0, reason="ldconfig -r needs root")
     def test_the_bytes_are_ldconfigs(self, tmp_path: Path, peer: Callable[[str], str]) -> None:
-        ldconfig = Path(peer("ldconfig")).resolve()
-        if ldconfig.read_bytes()[:4] != b"\x7fELF":
-            pytest.skip("this machine's ldconfig is a script")
         architecture = _host()
         host = Path("/usr/lib") / architecture.triplet
         place = tmp_path / "usr/lib" / architecture.triplet
         place.mkdir(parents=True)
-        (tmp_path / "lib").symlink_to("usr/lib")
         for source in sorted(host.glob("lib*.so*"))[:150]:
             if source.is_file() and not source.resolve().is_relative_to("/etc"):
                 target = source.resolve()
                 shutil.copy(target, place / target.name)
                 if source.name != target.name:
                     (place / source.name).symlink_to(target.name)
-        (tmp_path / "etc/ld.so.conf.d").mkdir(parents=True)
-        (tmp_path / "etc/ld.so.conf").write_text("include /etc/ld.so.conf.d/*.conf\n")
-        (tmp_path / "etc/ld.so.conf.d/a.conf").write_text(f"# c\n/lib/{architecture.triplet}/\n/usr/local/lib\n")
-        subprocess.run([ldconfig, "-r", tmp_path, "-X"], check=True, capture_output=True)
-        (tmp_path / "usr/sbin").mkdir()
-        shutil.copy(ldconfig, tmp_path / "usr/sbin/ldconfig")
-        root = root_of(*_tree(tmp_path), architecture=architecture)
+        assert len(self._cache_as_ldconfig_writes_it(tmp_path, peer, architecture)) > 5000
+
+    @pytest.mark.peer
+    @pytest.mark.skipif(os.geteuid() != 0, reason="ldconfig -r needs root")
+    @pytest.mark.parametrize("used", [True, False])
+    def test_the_bytes_are_ldconfigs_with_libraries_for_newer_processors(
+        self, tmp_path: Path, peer: Callable[[str], str], *, used: bool
+    ) -> None:
+        """A library in three levels, one in two directories, one that names the level it needs; an empty level."""
+        architecture = _host()
+        place = tmp_path / "usr/lib" / architecture.triplet
+        other = tmp_path / "usr/local/lib"
+        for top in (place, other):
+            for level in ("", "x86-64-v3", "x86-64-v2", "zz-empty"):
+                (top / "glibc-hwcaps" / level if level else top).mkdir(parents=True, exist_ok=True)
+        wanted = {"": (), "glibc-hwcaps/x86-64-v2": (), "glibc-hwcaps/x86-64-v3": ("-Wl,-z,x86-64-v3",)}
+        for directory_, options in wanted.items() if used else [("", ())]:
+            for name, tops in {"libone.so.1": (place, other), "libtwo.so.2": (place,)}.items():
+                for top in tops:
+                    self._compile(top / directory_ / name, peer("gcc"), *(options if architecture == AMD64 else ()))
+        cache = self._cache_as_ldconfig_writes_it(tmp_path, peer, architecture)
+        assert cache.count(b"x86-64-v3/libone") == (2 if used else 0)
+
+    @staticmethod
+    def _compile(target: Path, gcc: str, *options: str) -> None:
+        argv = [gcc, "-shared", "-nostdlib", f"-Wl,-soname,{target.name}", *options, "-o", target, "-x", "c", "-"]
+        subprocess.run(argv, input=b"int one(void) { return 1; }", check=True, capture_output=True)
+
+    @staticmethod
+    def _cache_as_ldconfig_writes_it(top: Path, peer: Callable[[str], str], architecture: Architecture) -> bytes:
+        """Both caches of the directory, which must be equal."""
+        ldconfig = Path(peer("ldconfig")).resolve()
+        if ldconfig.read_bytes()[:4] != b"\x7fELF":
+            pytest.skip("this machine's ldconfig is a script")
+        (top / "lib").symlink_to("usr/lib")
+        (top / "etc/ld.so.conf.d").mkdir(parents=True)
+        (top / "etc/ld.so.conf").write_text("include /etc/ld.so.conf.d/*.conf\n")
+        (top / "etc/ld.so.conf.d/a.conf").write_text(f"# c\n/lib/{architecture.triplet}/\n/usr/local/lib\n")
+        subprocess.run([ldconfig, "-r", top, "-X"], check=True, capture_output=True)
+        (top / "usr/sbin").mkdir()
+        shutil.copy(ldconfig, top / "usr/sbin/ldconfig")
+        root = root_of(*_tree(top), architecture=architecture)
         (entry,) = ldsocache.write_cache(root, Script(package="libc-bin", kind="postinst", text=""))
-        assert entry.content == (tmp_path / "etc/ld.so.cache").read_bytes()
-        assert entry.size > 5000
+        expected = (top / "etc/ld.so.cache").read_bytes()
+        assert entry.content == expected
+        return expected
 
 
 def _host() -> Architecture:

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from rootfs.configure.merge import merge
+from rootfs.configure.merge import links_at_the_top, merge
 from rootfs.debian.deb import Unpacked
 from rootfs.debian.dpkg import Diversion
 from rootfs.debian.package import Package
@@ -92,6 +92,27 @@ def test_a_diversion_moves_the_others_file() -> None:
     merged = merge([deb("wrapper", file("usr/x", b"w")), deb("a", file("usr/x", b"a"))], [diversion])
     assert (merged.tree["usr/x"].content, merged.tree["usr/x.real"].content) == (b"w", b"a")
     assert merged.owned["a"] == ("usr/x",)
+
+
+def test_before_trixie_the_links_at_the_top_are_laid_first() -> None:
+    packages = [
+        deb("base-files", directory("bin"), directory("lib"), directory("usr"), directory("sys")),
+        deb("a", directory("bin"), file("bin/x", b"1"), directory("lib64"), file("lib64/y", b"2")),
+    ]
+    links = links_at_the_top(packages)
+    assert [(link.path, link.link) for link in links] == [
+        ("bin", "usr/bin"),
+        ("lib", "usr/lib"),
+        ("lib64", "usr/lib64"),
+    ]
+    merged = merge(packages, links=links)
+    assert (merged.tree["usr/bin/x"].content, merged.tree["usr/lib64/y"].content) == (b"1", b"2")
+    assert merged.owned["a"] == ("bin", "bin/x", "lib64", "lib64/y")
+    assert "usr/bin/x" not in merge(packages).tree
+
+
+def test_a_link_at_the_top_that_a_package_holds_is_left_to_it() -> None:
+    assert links_at_the_top([BASE]) == []
 
 
 def test_links_in_a_circle_are_refused() -> None:

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from rootfs.configure import alternatives
+from rootfs.configure import alternatives, scripts
 from rootfs.configure.script import Script
 from rootfs.configure.scripts import effects_of
-from rootfs.configure.table import TABLE
+from rootfs.configure.table import TABLE, MergedUsr, Row
 from rootfs.debian.deb import Unpacked
 from rootfs.debian.package import Package
 from rootfs.errors import BuildError
@@ -63,13 +63,30 @@ fi
 
 """
 
+LIBREADLINE = """#!/bin/sh
+
+set -e
+
+if test "$1" = install -o "$1" = upgrade; then
+\t# DEP17 P1 mitigation. Remove these diversions via postinst once trixie is released.
+\tfor lib in libhistory.so.8 libhistory.so.8.2 libreadline.so.8 libreadline.so.8.2; do
+\t\tdpkg-divert --package libreadline8t64 --no-rename --divert "/lib/aarch64-linux-gnu/$lib.usr-is-merged" --add \
+"/lib/aarch64-linux-gnu/$lib"
+\tdone
+fi
+
+
+
+exit 0
+"""
+
 
 def script(text: str, package: str = "a") -> Script:
     return Script(package=package, kind="postinst", text=text)
 
 
-def unpacked(name: str, **scripts: str) -> Unpacked:
-    package = Package({"Package": name, "Version": "1", "Architecture": "all"})
+def unpacked(name: str, architecture: str = "all", **scripts: str) -> Unpacked:
+    package = Package({"Package": name, "Version": "1", "Architecture": architecture})
     return Unpacked(package=package, control={kind: text.encode() for kind, text in scripts.items()}, tree=Tree())
 
 
@@ -105,6 +122,41 @@ def test_the_digest_outlives_debhelper_and_new_units() -> None:
     old, new = script(written + timer()), script(written + timer("13.30", "other.timer") + timer("13.30"))
     assert old.digest == new.digest == script(written).digest
     assert old.digest != script(written.replace("/etc/x", "/etc/y") + timer()).digest
+
+
+@pytest.mark.parametrize(
+    ("text", "version", "triplet", "same"),
+    [
+        ("ln -s /lib/aarch64-linux-gnu/x\nv=2.41-12\n", "2.41-12", "aarch64-linux-gnu", True),
+        ("ln -s /lib/x86_64-linux-gnu/x\nv=2.40-1+b2\n", "2.40-1+b2", "x86_64-linux-gnu", True),
+        ("ln -s /lib/x86_64-linux-gnu/x\nv=2.40-1\n", "2.40-2", "x86_64-linux-gnu", False),
+        ("ln -s /lib/x86_64-linux-gnu/x\nv=2.40-2~1\n", "2.40-2", "x86_64-linux-gnu", False),
+        ("ln -s /lib/x86_64-linux-gnu/x\nv=3\n", "3", "x86_64-linux-gnu", False),
+        ("ln -s /lib/x86_64-linux-gnu/y\nv=2.41-12\n", "2.41-12", "x86_64-linux-gnu", False),
+        ("ln -s /lib/x86_64-linux-gnu/x\nv=2.41-12\n", "2.41-12", "aarch64-linux-gnu", False),
+    ],
+)
+def test_the_digest_outlives_a_new_version_and_holds_for_every_architecture(
+    text: str, version: str, triplet: str, same: bool
+) -> None:
+    known = "ln -s /lib/x86_64-linux-gnu/x\nv=2.41-12\n"
+    one = Script(package="a", kind="postinst", text=known, version="2.41-12", triplet="x86_64-linux-gnu")
+    other = Script(package="a", kind="postinst", text=text, version=version, triplet=triplet)
+    assert (one.digest == other.digest) is same
+
+
+def test_a_diversion_is_spelled_with_the_triplet() -> None:
+    effects = effects_of([unpacked("libreadline8t64", architecture="arm64", preinst=LIBREADLINE)])
+    assert effects.diversions[0].path == "/lib/aarch64-linux-gnu/libhistory.so.8"
+    assert effects.diversions[0].to == "/lib/aarch64-linux-gnu/libhistory.so.8.usr-is-merged"
+
+
+def test_one_script_can_merge_usr(monkeypatch: pytest.MonkeyPatch) -> None:
+    merges = script("mv /bin /usr\n", "usrmerge")
+    row = Row(kind="postinst", sha256=merges.digest.hex, effects=(MergedUsr(),))
+    monkeypatch.setattr(scripts, "TABLE", {"usrmerge": (row,)})
+    assert not effects_of([unpacked("a", postinst=SHELL)]).merged_usr
+    assert effects_of([unpacked("a", postinst=SHELL), unpacked("usrmerge", postinst=merges.text)]).merged_usr
 
 
 def test_commands_stop_where_the_shell_command_does() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -114,6 +115,50 @@ def test_owners_setuid_and_devices_stay_in_the_tree(store: Store, tmp_path: Path
     assert (tmp_path / "root/tmp").stat().st_mode & 0o7777 == 0o777
     assert list((tmp_path / "root/dev").iterdir()) == []
     assert list((tmp_path / "root/run").iterdir()) == []
+
+
+OWNED = Tree(
+    [
+        directory("d", mode=0o2750, uid=7, gid=8),
+        FileEntry(
+            path="d/su", kind=Kind.FILE, mode=0o4755, uid=9, content=b"x", mtime=5, xattrs=(("user.note", b"\0n"),)
+        ),
+        FileEntry(path="d/link", kind=Kind.SYMLINK, link="su", uid=10, gid=11),
+        FileEntry(path="d/pipe", kind=Kind.FIFO, mode=0o620, uid=12),
+        FileEntry(path="d/same", kind=Kind.HARDLINK, link="d/su"),
+    ]
+)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_root_may_have_the_owners_too(store: Store, tmp_path: Path) -> None:
+    extract(OWNED, store, tmp_path / "root", owners=True)
+    found = {path.name: path.lstat() for path in (tmp_path / "root").rglob("*")}
+    assert {name: (s.st_uid, s.st_gid) for name, s in found.items()} == {
+        "d": (7, 8), "su": (9, 0), "link": (10, 11), "pipe": (12, 0), "same": (9, 0),
+    }  # fmt: skip
+    assert [oct(found[name].st_mode & 0o7777) for name in ("d", "su", "pipe")] == ["0o2750", "0o4755", "0o620"]
+    assert stat.S_ISFIFO(found["pipe"].st_mode)
+    assert (found["su"].st_mtime, found["su"].st_nlink) == (5, 2)
+    assert os.getxattr(tmp_path / "root/d/su", "user.note") == b"\0n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
+def test_root_may_have_devices(store: Store, tmp_path: Path) -> None:
+    null = FileEntry(path="null", kind=Kind.CHARACTER, mode=0o666, device=(1, 3))
+    try:
+        extract(Tree([null]), store, tmp_path / "root", owners=True)
+    except HostError as error:
+        pytest.skip(f"no right to make a device node: {error.because}")
+    found = (tmp_path / "root/null").stat()
+    assert (found.st_rdev, stat.filemode(found.st_mode)) == (os.makedev(1, 3), "crw-rw-rw-")
+
+
+def test_who_is_not_root_cannot_have_owners(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(HostError, match="root"):
+        extract(OWNED, store, tmp_path / "root", owners=True)
+    assert not (tmp_path / "root").exists()
 
 
 def test_mtimes_are_the_entries(store: Store, tmp_path: Path) -> None:

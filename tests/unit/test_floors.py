@@ -19,29 +19,33 @@ PACKAGES = ("rootfs", "builder")
 FLOORS = """
 F0 pure    rootfs.errors rootfs.digest rootfs.architecture rootfs.url rootfs.tree rootfs.ports
 F1 pure    rootfs.debian.control rootfs.debian.version rootfs.debian.relation rootfs.debian.package
-F1 pure    rootfs.debian.release rootfs.debian.deb rootfs.debian.dpkg
-F2 pure    rootfs.debian.solve
+F1 pure    rootfs.debian.index
+F1 pure    rootfs.debian.release rootfs.debian.tar rootfs.debian.deb rootfs.debian.dpkg
+F2 pure    rootfs.debian.offers rootfs.debian.search rootfs.debian.marking
+F2 pure    rootfs.debian.solve rootfs.debian.batches rootfs.slim rootfs.sizes
 F3 effects rootfs.files rootfs.store rootfs.transport rootfs.keyring rootfs.extract rootfs.collect
-F3 effects rootfs.sandbox.mounts rootfs.sandbox.child rootfs.sandbox.probe rootfs.sandbox.namespaces
-F4 effects rootfs.archive
+F3 effects rootfs.sandbox.mounts rootfs.sandbox.child rootfs.sandbox.ids rootfs.sandbox.probe
+F3 effects rootfs.sandbox.namespaces rootfs.readback
+F4 effects rootfs.suite rootfs.archive
 F4 pure    rootfs.configure.script rootfs.configure.elf rootfs.configure.merge rootfs.configure.root
 F4 pure    rootfs.configure.accounts rootfs.configure.alternatives rootfs.configure.basefiles
 F4 pure    rootfs.configure.certificates rootfs.configure.files rootfs.configure.ldsocache
 F4 pure    rootfs.configure.pam rootfs.configure.shells rootfs.configure.table rootfs.configure.scripts
-F4 effects rootfs.bootstrap
+F4 effects rootfs.bootstrap rootfs.conventional
 
 F5 pure    builder.version builder.oci.descriptor builder.oci.config builder.oci.manifest
 F5 pure    builder.oci.tar
 F5 effects builder.oci.layer builder.oci.image builder.oci.layout builder.oci.check
 F6 pure    builder.python.versions builder.python.flags builder.python.verify
-F6 pure    builder.recipe builder.lock builder.plan
+F6 pure    builder.recipe builder.lock
+F6 effects builder.suites builder.plan
 F6 pure    builder.registry.reference builder.registry.refusal builder.registry.auth builder.registry.upload
 F6 effects builder.registry.client builder.registry.transfer
 F6 effects builder.python.source builder.python.workshop builder.python.install builder.python.compile
-F7 effects builder.resolve builder.execute
-F8 effects builder.settings builder.progress builder.app
-F8 effects builder.cli.options builder.cli.start
-F8 effects builder.cli.lock builder.cli.recipe builder.cli.settings builder.cli builder.__main__
+F7 effects builder.tools builder.resolve builder.execute
+F8 effects builder.settings builder.progress builder.wiring builder.app builder.standalone
+F8 effects builder.cli.options builder.cli.start builder.cli.base builder.cli.explain
+F8 effects builder.cli.lock builder.cli.recipe builder.cli.rootfs builder.cli.settings builder.cli builder.__main__
 """
 
 EFFECTS = frozenset(

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from rootfs.sandbox import child
 
 
@@ -43,3 +45,22 @@ def test_mount_points_are_those_at_and_below() -> None:
     assert "/proc" in child.mount_points("/proc")
     assert all(point.startswith("/proc") for point in child.mount_points("/proc"))
     assert child.mount_points("/pro") == []
+
+
+def test_a_directory_is_removed_with_all_that_is_in_it_and_nothing_else(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    top = tmp_path / "top"
+    (top / "a/b").mkdir(parents=True)
+    (top / "a/file").touch()
+    (top / "a/dangling").symlink_to("nowhere")
+    (top / "a/leads-out").symlink_to(outside)
+    child.remove(str(top))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["kept", "outside"]
+
+
+def test_a_removal_that_fails_says_where(tmp_path: Path) -> None:
+    with pytest.raises(child.Refusal) as caught:
+        child.remove(str(tmp_path / "gone"))
+    assert caught.value.args[0::2] == ("remove", str(tmp_path / "gone"))

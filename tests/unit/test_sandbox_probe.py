@@ -61,6 +61,12 @@ CASES = [
         "covered here (/proc/kcore)",
         "unmask=ALL",
     ),
+    (
+        {"self/status": "Seccomp:\t2\nNoNewPrivs:\t1\n"},
+        Failure(stage="id-range", number=errno.EPERM, target="newuidmap: write to uid_map failed"),
+        "no_new_privs",
+        "without: --security-opt no-new-privileges",
+    ),
     ({}, unshare(errno.EINVAL), "without one of the namespaces", "CONFIG_USER_NS"),
     (
         {},

@@ -1,0 +1,38 @@
+"""Wiring: the real ports, put together as the settings say.
+
+Law: the one place where the four real ports are made; knows no verb.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from builder.settings import Settings
+from builder.tools import Tools
+from rootfs.ports import Reporter
+from rootfs.sandbox.namespaces import NamespaceSandbox
+from rootfs.store import DiskStore
+from rootfs.transport import HttpTransport
+
+
+@contextmanager
+def open_tools(settings: Settings, reporter: Reporter) -> Iterator[Tools]:
+    """The real ports, as the settings say."""
+    store = Path(settings.store.value)
+    proxy = settings.proxy.value
+    with HttpTransport(
+        verify=Path(settings.ca_bundle.value) if settings.ca_bundle.value else None,
+        proxies={"http": proxy, "https": proxy} if proxy else None,
+        no_proxy=settings.no_proxy.listed,
+    ) as transport:
+        yield Tools(
+            store=DiskStore(store),
+            transport=transport,
+            sandbox=NamespaceSandbox(),
+            reporter=reporter,
+            mirrors=settings.mirrors,
+            work=store / "work",
+            jobs=int(settings.jobs.value),
+        )
