@@ -119,9 +119,9 @@ def _run_all(steps: list[Step], tools: Tools) -> None:
     sorter = TopologicalSorter({key: [i.key for i in step.inputs if i.key in by_key] for key, step in by_key.items()})
     sorter.prepare()
     running: dict[Future[None], Digest] = {}
-    unpacking = sum(step.kind == "fragment" for step in steps)
-    if unpacking:
-        tools.reporter.begin(_UNPACK, total=unpacking, unit="packages")
+    fragments = {step.key for step in steps if step.kind == "fragment"}
+    if fragments:
+        tools.reporter.begin(_UNPACK, total=len(fragments), unit="packages")
     pool = ThreadPoolExecutor(max_workers=tools.jobs, thread_name_prefix="step")
     try:
         while sorter.is_active():
@@ -138,8 +138,11 @@ def _run_all(steps: list[Step], tools: Tools) -> None:
             if running and not inline:
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    sorter.done(running.pop(future))
                     future.result()
+                    key = running.pop(future)
+                    sorter.done(key)
+                    if fragments and not (fragments := fragments - {key}):
+                        tools.reporter.finish(_UNPACK)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
