@@ -156,7 +156,8 @@ def _timed(tree: Tree, epoch: int, held: Mapping[str, FileEntry]) -> Tree:
     """
 
     def timed(entry: FileEntry) -> bool:
-        link = entry.kind is Kind.SYMLINK and entry.path not in held
-        return not (entry.kind is Kind.DIRECTORY or link or entry.path.startswith("var/lib/dpkg/"))
+        if entry.kind is Kind.SYMLINK:
+            return entry.path in held and held[entry.path].kind is Kind.SYMLINK
+        return entry.kind is not Kind.DIRECTORY and not entry.path.startswith("var/lib/dpkg/")
 
     return Tree(e if timed(e) else replace(e, mtime=epoch) for e in tree.values()).clamped(epoch)

@@ -30,8 +30,12 @@ _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libo32", "libx32")
 
 def links_at_the_top(packages: Iterable[Unpacked]) -> list[FileEntry]:
     """A link into /usr for each directory of a package that merged-/usr does away with, as usrmerge leaves them."""
-    found = {name: one.tree[name].kind for one in packages for name in _TOP if name in one.tree}
-    return [symlink(name, f"usr/{name}") for name, kind in sorted(found.items()) if kind is Kind.DIRECTORY]
+    found = {(name, one.tree[name].kind) for one in packages for name in _TOP if name in one.tree}
+    return [
+        symlink(name, f"usr/{name}")
+        for name, kind in sorted(found)
+        if kind is Kind.DIRECTORY and (name, Kind.SYMLINK) not in found
+    ]
 
 
 def merge(

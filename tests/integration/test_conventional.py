@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from rootfs.architecture import Architecture
 from rootfs.archive import Download, fetch, read_index, read_release
 from rootfs.bootstrap import bootstrap
 from rootfs.conventional import conventional
@@ -30,26 +29,9 @@ from rootfs.transport import HttpTransport
 from rootfs.tree import FileEntry, Kind, Tree
 from tests.conftest import OrdinaryUser
 from tests.fakes.reporter import ListReporter
+from tests.peers.mmdebstrap import AMD64, EPOCH, SAME_BUT_FOR
 
 pytestmark = [pytest.mark.archive, pytest.mark.peer]
-EPOCH = 1_763_700_000
-AMD64 = Architecture.parse("amd64")
-
-
-def in_any_order(data: bytes) -> list[bytes]:
-    """dpkg writes file lists in the order of the tar archive."""
-    return sorted(data.splitlines())
-
-
-def in_threes(data: bytes) -> list[tuple[bytes, ...]]:
-    """dpkg writes diversions in the order of a hash table."""
-    return sorted(zip(*[iter(data.splitlines())] * 3, strict=True))
-
-
-SAME_BUT_FOR: Mapping[str, Callable[[bytes], object]] = {
-    "var/lib/dpkg/info/*.list": in_any_order,
-    "var/lib/dpkg/diversions": in_threes,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +177,7 @@ def minbase(archive: Archive, somebody: Somebody, shared_store: Path) -> Tree:
 def test_an_ordinary_users_dpkg_gives_the_tree_of_the_handlers(
     minbase: Tree, archive: Archive, somebody: Somebody
 ) -> None:
-    """Every path, kind, mode, owner, time, link, content; what may differ is in the table above, with the reason."""
+    """Every path, kind, mode, owner, time, link, content; what may differ is in SAME_BUT_FOR, with the reason."""
     store = somebody.store
     unpacked = read_debs(archive.fetch(archive.minbase(), store), store)
     native = bootstrap(unpacked, store=store, epoch=EPOCH, architecture=AMD64)
@@ -273,7 +255,7 @@ def test_owners_and_modes_are_the_ones_the_scripts_set(unknown: Tree) -> None:
     assert unknown["var/lib/odd"].mode == 0o700
     assert unknown["var/lib/odd/pipe"].kind is Kind.FIFO
     assert (unknown["usr/sbin/unix_chkpwd"].gid, unknown["usr/sbin/unix_chkpwd"].mode) == (42, 0o2755)
-    assert (unknown["var/local"].gid, unknown["var/local"].mode) == (50, 0o2775)
+    assert (unknown["var/mail"].gid, unknown["var/mail"].mode, unknown["var/tmp"].mode) == (8, 0o2775, 0o1777)
 
 
 def test_nothing_of_the_run_is_in_the_tree(unknown: Tree) -> None:
@@ -290,6 +272,7 @@ exit 3
 """
 
 
+@pytest.mark.sweep
 def test_a_script_that_fails_is_shown_and_leaves_nothing_behind_but_its_log(
     archive: Archive, somebody: Somebody, make_deb: Callable[..., bytes], shared_store: Path
 ) -> None:
