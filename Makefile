@@ -46,7 +46,7 @@ $(MADE): pyproject.toml
 	  "$$python" -m venv --clear $(VENV); \
 	fi; \
 	$(VENV)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'; \
-	$(VENV)/bin/python -m pip install --quiet --editable . --group test --group lint; \
+	$(VENV)/bin/python -m pip install --quiet --editable . --group test --group lint --group fuzz; \
 	touch $@
 
 test: $(MADE) ## Run the whole suite; PYTEST_ARGS='-m "not compile"' and the like are passed on

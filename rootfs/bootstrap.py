@@ -81,7 +81,7 @@ def _installed(one: Unpacked, merged: Merged, root: Root) -> Installed:
     control = dict(one.control)
     conffiles = tuple(_conffiles(one, root))
     if "md5sums" not in control:
-        control["md5sums"] = _md5sums(one, root, {path for path, _ in conffiles})
+        control["md5sums"] = _md5sums(one, root)
     return Installed(package=one.package, control=control, paths=merged.owned[one.package.name], conffiles=conffiles)
 
 
@@ -98,9 +98,11 @@ def _conffiles(one: Unpacked, root: Root) -> Iterator[tuple[str, str]]:
             yield path, _md5(entry, root)
 
 
-def _md5sums(one: Unpacked, root: Root, conffiles: set[str]) -> bytes:
-    files = (e for e in one.tree.values() if e.kind is Kind.FILE and f"/{e.path}" not in conffiles)
-    return "".join(f"{_md5(entry, root)}  {entry.path}\n" for entry in files).encode("utf-8", "surrogateescape")
+def _md5sums(one: Unpacked, root: Root) -> bytes:
+    """What dpkg makes of a package without it: each name of each file, conffiles too."""
+    files = {e.path: one.tree[e.link] if e.kind is Kind.HARDLINK else e for e in one.tree.values()}
+    lines = (f"{_md5(e, root)}  {path}\n" for path, e in files.items() if e.kind is Kind.FILE)
+    return "".join(lines).encode("utf-8", "surrogateescape")
 
 
 def _md5(entry: FileEntry, root: Root) -> str:

@@ -137,8 +137,8 @@ def paths(*, exclude: Iterable[str] = (), include: Iterable[str] = ()) -> Rule:
 def slim(tree: Tree, rules: Sequence[Rule]) -> Slimmed:
     """Leave out what the rules say; of filters the last that matches decides, and copyright files always stay.
 
-    A directory stays when something below it does. A hard link whose target goes becomes the file. Links of the
-    alternatives system to what went go too, as update-alternatives would not have made them. dpkg's database stays.
+    A directory stays when something below it does. A hard link whose target goes becomes the file. What
+    update-alternatives would not have made without what went goes too. dpkg's database stays as it is.
     """
     filters = [(rule.name, one) for rule in rules for one in rule.filters]
     if filters:
@@ -177,13 +177,18 @@ def _literal(glob: str) -> str:
 
 
 def _stranded(tree: Tree, removed: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """The links in and to /etc/alternatives that lead to what was removed, with the rule that removed it."""
+    """What update-alternatives would not have made for want of what was removed, with the rule that removed that:
+    the links in and to /etc/alternatives, and the group of a master link.
+    """
     lost: dict[str, str] = {}
     for entry in tree.below("etc/alternatives"):
         target = tree.resolve(entry.link) if entry.kind is Kind.SYMLINK else ""
         if target in removed:
             lost[f"/{entry.path}"] = removed[target]
             yield entry.path, removed[target]
+            group = f"{_DPKG}/alternatives/{entry.path.rpartition('/')[2]}"
+            if group in tree:  # the link was the master of its group, which could not have been registered
+                yield group, removed[target]
     for entry in tree.values():
         if entry.kind is Kind.SYMLINK and entry.link in lost and entry.path not in removed:
             yield entry.path, lost[entry.link]

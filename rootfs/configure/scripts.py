@@ -101,5 +101,5 @@ def _stop(unknown: Sequence[Script]) -> UnknownScriptError:
         f"the {script.kind} of {script.package} has no handler",
         at=f"{script.package}/{script.kind}, {script.digest} without debhelper's sections",
         because="\n    ".join([f"{cause}:", *shown]),
-        hint=f'let dpkg run it (--configure run, or maintainer_scripts = "run" in [base]), or leave {script.package} out',
+        hint=f'let dpkg run it (--configure run; [base] maintainer_scripts = "run"), or leave {script.package} out',
     )

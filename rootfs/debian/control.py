@@ -20,8 +20,9 @@ def parse_stanza(text: str) -> dict[str, str]:
     """One stanza. Continuation lines stay in the value, joined by newlines, their leading space kept."""
     fields: dict[str, str] = {}
     name = ""
-    for line in text.split("\n"):  # not splitlines(): to dpkg a form feed or U+2028 ends no line
-        if not line or line.startswith("#"):
+    stripped = text.strip("\n")
+    for line in stripped.split("\n") if stripped else ():  # not splitlines(): to dpkg a form feed ends no line
+        if line.startswith("#"):
             continue
         if line[:1] in (" ", "\t"):
             if not name:

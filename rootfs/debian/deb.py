@@ -98,7 +98,7 @@ def unpack(stream: BinaryIO, store: Store, name: str) -> Unpacked:
     try:
         control, tree = _read(stream, store)
         return Unpacked(package=_package(control), control=control, tree=tree)
-    except (lzma.LZMAError, zlib.error, EOFError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise IntegrityError(f"damaged .deb: {name}", because=str(error)) from error
     except IntegrityError as error:
         because = f"{error.message}: {error.because}" if error.because else error.message
@@ -171,17 +171,20 @@ def _decompress(name: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
         case suffix:
             raise IntegrityError(f"compression {suffix} is not supported", at=name)
     for chunk in chunks:
-        yield decompressor.decompress(chunk, _CHUNK)
-        yield from _pending(decompressor)
+        yield from _pieces(decompressor, chunk, name)
     if not decompressor.eof or decompressor.unused_data:
         because = "bytes follow its end" if decompressor.eof else "it is cut short"
         raise IntegrityError("a compressed stream does not end with its member", at=name, because=because)
 
 
-def _pending(decompressor: _Decompressor) -> Iterator[bytes]:
-    """What a decompressor still holds of the input it has."""
-    while not (decompressor.eof or decompressor.needs_input):
-        yield decompressor.decompress(b"", _CHUNK)
+def _pieces(decompressor: _Decompressor, data: bytes, name: str) -> Iterator[bytes]:
+    """What some input decompresses to, _CHUNK bytes at a time."""
+    try:
+        yield decompressor.decompress(data, _CHUNK)
+        while not (decompressor.eof or decompressor.needs_input):
+            yield decompressor.decompress(b"", _CHUNK)
+    except (lzma.LZMAError, zlib.error, EOFError, OSError) as error:  # OSError is how bz2 says it
+        raise IntegrityError("a compressed stream is damaged", at=name, because=str(error)) from error
 
 
 def _at_most(limit: int, name: str, chunks: Iterable[bytes]) -> Iterator[bytes]:

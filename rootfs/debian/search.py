@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from rootfs.debian.offers import DEPENDS, FORBIDS, Offers, Wish
 from rootfs.debian.package import Package
@@ -62,8 +63,8 @@ class _State:
         return None
 
 
-def search(offers: Offers, wishes: list[Wish]) -> tuple[dict[str, Package], dict[str, Wish]]:
-    """Packages by name and the wish that pulled each; ResolveError names the wish that cannot be met, and why not."""
+def search(offers: Offers, wishes: list[Wish]) -> dict[str, Package]:
+    """Packages by name; ResolveError names the wish that cannot be met, and why not."""
     choices: list[tuple[_State, Wish, list[Package]]] = []
     state = _State(open=list(wishes))
     dead_end: ResolveError | None = None
@@ -71,7 +72,7 @@ def search(offers: Offers, wishes: list[Wish]) -> tuple[dict[str, Package], dict
     while True:
         wish, candidates = _next(offers, state)
         if wish is None:
-            return state.chosen, state.reasons
+            return state.chosen
         if not candidates:
             dead_end = dead_end or _unsatisfiable(offers, state, wish)
             if not choices or not patience:
@@ -114,11 +115,15 @@ def _candidates(offers: Offers, state: _State, clause: Clause) -> Iterator[Packa
 def _unsatisfiable(offers: Offers, state: _State, wish: Wish) -> ResolveError:
     """Why nothing satisfies a wish: each alternative with its own reason, and the chain that led here."""
     reasons = [reason for relation in wish.clause for reason in _why_not(offers, state, relation)]
+    hint = "check the name and suite, `[base] deny`, and what else the recipe asks for"
+    if wish.by is None and not any(offers.any_version(relation) for relation in wish.clause):
+        near = get_close_matches(wish.clause[0].name, offers.index.names(), cutoff=0.8)
+        hint = f"did you mean {', '.join(near)}?" if near else hint
     return ResolveError(
         f"cannot satisfy `{wish}`",
         at=f"wanted by {chain(state.reasons, wish.by) if wish.by else wish.field}",
         because=("\n    " if len(reasons) > 1 else "") + "\n    ".join(reasons),
-        hint="check the name and suite, `[base] deny`, and what else the recipe asks for",
+        hint=hint,
     )
 
 

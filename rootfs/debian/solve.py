@@ -9,12 +9,13 @@ docs/explanation/solver.md says how far it equals apt.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from rootfs.debian.index import PackageIndex
-from rootfs.debian.marking import Marking
+from rootfs.debian.marking import Chosen, Marking
 from rootfs.debian.offers import DEPENDS, Offers, Wish
 from rootfs.debian.package import Package
 from rootfs.debian.relation import Relation, parse_relations
@@ -24,12 +25,11 @@ from rootfs.errors import IntegrityError, RecipeError, ResolveError
 
 _FORMS = "as in `git`, `git (>= 1:2.40)`, `exim4 | postfix`, `git=1:2.47.3-0+deb13u1`, `git/trixie-backports`"
 _PINNED = re.compile(r"\s*(?P<name>[a-z0-9][a-z0-9+.-]*)(?:=(?P<version>\S+)|/(?P<suite>\S+))\s*\Z")
-_KEEPS = (*DEPENDS, "Recommends", "Suggests")  # what saves a package from being needless: APT::AutoRemove's defaults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The chosen packages by name, and for each the wish that first pulled it."""
+    """The chosen packages by name, and for each the wish that pulls it: the one nearest to the recipe's."""
 
     packages: tuple[Package, ...]
     reasons: Mapping[str, Wish]
@@ -87,32 +87,76 @@ def solve(
         Wish(clause=(Relation(name=package.name),), field="Essential")
         for package in (index.essential() if essential else ())
     ]
-    base = Marking(offers, {}, {}, DEPENDS)
-    base.mark(needed)
-    marking = Marking(offers, base.chosen, base.reasons, (*DEPENDS, "Recommends") if recommends else DEPENDS)
-    marking.mark(wishes)
-    if marking.broken() or not all(any(map(marking.satisfied, wish.clause)) for wish in (*needed, *wishes)):
-        chosen, reasons = search(offers, [*wishes, *needed])
-    else:
-        chosen, reasons = _without_needless(marking, base.chosen), marking.reasons
-    packages = tuple(chosen[name] for name in sorted(chosen))
-    return Selection(packages=packages, reasons={name: reasons[name] for name in sorted(chosen)})
+    packages = _marked(offers, needed, wishes, recommends=recommends)
+    if packages is None:
+        packages = search(offers, [*wishes, *needed])
+    reasons = _reached(Chosen(packages.values()), [*wishes, *needed], {})
+    return Selection(packages=tuple(packages[name] for name in sorted(packages)), reasons=reasons)
+
+
+def _marked(
+    offers: Offers, needed: Sequence[Wish], wishes: Sequence[Wish], *, recommends: bool
+) -> dict[str, Package] | None:
+    """As apt does it: the Essential packages, then the wishes; None when that ends in a conflict."""
+    base: dict[str, Package] = {}
+    for stage, fields in ((needed, DEPENDS), (wishes, (*DEPENDS, "Recommends") if recommends else DEPENDS)):
+        marking = Marking(offers, base, fields)
+        marking.mark(stage)
+        if marking.broken() or not all(marking.chosen.satisfy(wish.clause) for wish in stage):
+            return None
+        kept = _reached(marking.chosen, [*wishes, *needed], base)
+        base = {name: package for name, package in marking.chosen.packages.items() if name in kept}
+    return base
+
+
+def _reached(chosen: Chosen, roots: Iterable[Wish], base: Mapping[str, Package]) -> dict[str, Wish]:
+    """Of what is chosen, all that is needed, and the wish nearest to the roots that needs it.
+
+    apt tries alternatives and drops what they left behind, but nothing that something still recommends or suggests.
+    """
+    strong = deque((package, wish) for wish in roots for package in chosen.any_satisfying(wish.clause))
+    weak = deque((package, _flagged(package)) for package in chosen.packages.values() if package.important)
+    reasons: dict[str, Wish] = {}
+    while strong or weak:
+        package, reason = (strong or weak).popleft()
+        if package.name in reasons:
+            continue
+        reasons[package.name] = reason
+        for field in (*DEPENDS, "Recommends", "Suggests"):
+            for clause in package.relations(field):
+                wish = Wish(clause=clause, by=package.name, field=field)
+                queue = strong if field in DEPENDS else weak
+                queue += (
+                    (found, wish) for relation in clause for found in _followed(chosen.satisfying(relation), base)
+                )
+    return reasons
+
+
+def _followed(found: list[Package], base: Mapping[str, Package]) -> list[Package]:
+    """Of several providers apt follows those that were there before, if any was."""
+    there = [package for package in found if package.name in base]
+    return there if there and len({package.source for package in found}) > 1 else found
+
+
+def _flagged(package: Package) -> Wish:
+    return Wish(clause=(Relation(name=package.name),), field="Protected")
 
 
 def _wishes(offers: Offers, text: str) -> Iterator[Wish]:
     """A wish as clauses; the version or suite it names becomes the candidate."""
     match = _PINNED.match(text)
     try:
-        if match and match["version"]:
-            yield _version(offers, text, match["name"], Version.parse(match["version"]))
-        elif match:
-            yield _suite(offers, text, match["name"], match["suite"])
-        else:
-            for clause in parse_relations(text):
-                _pick(offers, clause)
-                yield Wish(clause=clause)
+        version = Version.parse(match["version"]) if match and match["version"] else None
+        clauses = () if match else parse_relations(text)
     except IntegrityError as error:
         raise RecipeError(f"not a wish for a package: {text}", hint=_FORMS) from error
+    if match and version:
+        yield _version(offers, text, match["name"], version)
+    elif match:
+        yield _suite(offers, text, match["name"], match["suite"])
+    for clause in clauses:
+        _pick(offers, clause)
+        yield Wish(clause=clause)
 
 
 def _version(offers: Offers, text: str, name: str, version: Version) -> Wish:
@@ -144,28 +188,6 @@ def _pick(offers: Offers, clause: tuple[Relation, ...]) -> None:
     if len(clause) == 1 and candidate is not None and not candidate.satisfies(clause[0]):
         for package in [package for package in offers.index.named(clause[0].name) if package.satisfies(clause[0])][:1]:
             offers.pick(package)
-
-
-def _without_needless(marking: Marking, base: Mapping[str, Package]) -> dict[str, Package]:
-    """What is chosen, without what nothing chosen leads to: apt tries alternatives and drops what they left behind."""
-    kept: dict[str, Package] = {}
-    todo = [
-        package
-        for name, package in marking.chosen.items()
-        if name in base or marking.reasons[name].by is None or package.essential or package.important
-    ]
-    while todo:
-        package = todo.pop()
-        if package.name in kept:
-            continue
-        kept[package.name] = package
-        for clause in package.relations(*_KEEPS):
-            for relation in clause:
-                found = marking.satisfied(relation)
-                there = [one for one in found if one.name in base]
-                several = len({one.source for one in found}) > 1
-                todo += there if there and several else found
-    return kept
 
 
 def _stated(wish: Wish) -> str:

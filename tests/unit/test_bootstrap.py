@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +12,10 @@ from rootfs.bootstrap import bootstrap
 from rootfs.debian.deb import Unpacked
 from rootfs.debian.package import Package
 from rootfs.errors import BuildError
-from rootfs.tree import FileEntry, Tree, directory, file, symlink
+from rootfs.tree import FileEntry, Kind, Tree, directory, file, symlink
 from tests.fakes.reporter import ListReporter
 from tests.fakes.store import MemoryStore
+from tests.peers import mmdebstrap as mm
 
 EPOCH = 1_700_000_000
 AMD64 = Architecture.parse("amd64")
@@ -115,13 +117,14 @@ def test_without_triggers_on_paths_there_is_no_file_of_them() -> None:
 
 
 def test_md5sums_are_made_when_the_package_has_none() -> None:
-    bare = deb(
-        "Package: a\nVersion: 1\nArchitecture: all\n", file("etc/c", b"1"), file("x", b"2"), conffiles="/etc/c\n"
-    )
+    link = FileEntry(path="y", kind=Kind.HARDLINK, link="x")
+    entries = (file("etc/c", b"1"), file("x", b"2"), link, symlink("z", "x"))
+    bare = deb("Package: a\nVersion: 1\nArchitecture: all\n", *entries, conffiles="/etc/c\n")
     bare = Unpacked(
         package=bare.package, control={k: v for k, v in bare.control.items() if k != "md5sums"}, tree=bare.tree
     )
-    assert content(build(bare), f"{DPKG}/info/a.md5sums") == f"{hashlib.md5(b'2').hexdigest()}  x\n"
+    one, two = (hashlib.md5(content).hexdigest() for content in (b"1", b"2"))
+    assert content(build(bare), f"{DPKG}/info/a.md5sums") == f"{one}  etc/c\n{two}  x\n{two}  y\n"
 
 
 def test_times_are_clamped_and_directories_have_the_epoch() -> None:
@@ -156,3 +159,9 @@ def test_progress_is_reported() -> None:
     reporter = ListReporter()
     bootstrap([A], store=MemoryStore(), epoch=EPOCH, architecture=AMD64, reporter=reporter)
     assert [event[0] for event in reporter.events] == ["begin", "finish"]
+
+
+def test_the_docs_list_all_that_may_differ_from_mmdebstraps_tree() -> None:
+    text = (Path(__file__).parents[2] / "docs/explanation/rootfs.md").read_text()
+    tables = (mm.LEFT_OUT, mm.LEFT_OUT_WITHOUT_APT, mm.OTHER_OWNER, mm.COPIED_APART, mm.SAME_BUT_FOR)
+    assert [path for table in tables for path in table if f"`{path}`" not in text] == []

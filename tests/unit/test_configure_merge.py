@@ -112,7 +112,7 @@ def test_before_trixie_the_links_at_the_top_are_laid_first() -> None:
 
 
 def test_a_link_at_the_top_that_a_package_holds_is_left_to_it() -> None:
-    assert links_at_the_top([BASE]) == []
+    assert links_at_the_top([BASE, deb("a", directory("lib"))]) == links_at_the_top([deb("a"), BASE]) == []
 
 
 def test_links_in_a_circle_are_refused() -> None:

@@ -19,6 +19,7 @@ import pytest
 from rootfs.debian.deb import Unpacked, unpack
 from rootfs.errors import IntegrityError
 from rootfs.ports import read_content
+from rootfs.store import DiskStore
 from rootfs.tree import Kind
 from tests.fakes.store import MemoryStore
 
@@ -55,6 +56,16 @@ def control_tar() -> bytes:
 
 def deb(data_tar: bytes, name: str = "data.tar.xz") -> bytes:
     return ar(("debian-binary", b"2.0\n"), ("control.tar.xz", control_tar()), (name, data_tar))
+
+
+@pytest.mark.parametrize("name", ["data.tar.xz", "data.tar.gz", "data.tar.bz2"])
+def test_a_damaged_stream_is_the_package_s_fault_not_the_disk_s(tmp_path: Path, name: str) -> None:
+    plain = lzma.decompress(tar(member("./x", size=4), contents=b"data"))
+    compressed = {"xz": lzma.compress, "gz": gzip.compress, "bz2": bz2.compress}[name.rpartition(".")[2]](plain)
+    damaged = compressed[:30] + b"damage" + compressed[36:]
+    with pytest.raises(IntegrityError, match="refused"):
+        unpack(io.BytesIO(deb(damaged, name=name)), DiskStore(tmp_path), "a 1")
+    assert not (tmp_path / "blobs").exists()
 
 
 def read(data: bytes) -> Unpacked:
@@ -267,7 +278,7 @@ def test_an_xz_stream_that_asks_for_gigabytes_is_refused() -> None:
     assert data[14:17] == b"\x21\x01\x10", "the LZMA2 filter's properties in the block header (xz-file-format 3.1)"
     data[16] = 40  # 4 GiB - 1
     data[20:24] = zlib.crc32(data[12:20]).to_bytes(4, "little")
-    with pytest.raises(IntegrityError, match="damaged") as caught:
+    with pytest.raises(IntegrityError, match="refused") as caught:
         read(deb(bytes(data)))
     assert "limit" in (caught.value.because or "").lower()
 

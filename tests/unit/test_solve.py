@@ -290,3 +290,12 @@ def test_a_packages_file_with_a_nameless_stanza_is_refused(text: bytes) -> None:
 def test_a_stanza_that_is_not_utf8_is_refused() -> None:
     with pytest.raises(IntegrityError, match="not UTF-8"):
         list(PackagesFile.scan(b"Package: a\nVersion: \xff\n").stanzas("a"))
+
+
+def test_a_misspelt_wish_is_answered_with_the_names_that_come_near() -> None:
+    with pytest.raises(ResolveError) as caught:
+        solve(index("python3-numpy 1", "other 1"), ["python3-numpi"])
+    assert (caught.value.because, caught.value.hint) == (
+        "python3-numpi: no such package",
+        "did you mean python3-numpy?",
+    )
