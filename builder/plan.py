@@ -21,7 +21,7 @@ from rootfs.digest import Digest
 from rootfs.slim import Rule, named, paths
 from rootfs.suite import sources_file
 
-REVISIONS = {"fragment": 2, "rootfs": 2, "slim": 1, "compile": 1, "layer": 2, "image": 1}
+REVISIONS = {"fragment": 2, "rootfs": 3, "slim": 1, "compile": 1, "layer": 2, "image": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

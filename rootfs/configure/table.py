@@ -100,7 +100,7 @@ def _lzma() -> str:
 
 _FONTS = "/usr/share/fontconfig/conf.avail"
 _UPGRADES = Nothing(because="it only mends what earlier versions left")
-_BASH_SH = Nothing(because="it only takes /bin/sh out of the bash that held it before squeeze")
+_BASH_SH = Nothing(because="dash's /bin/sh is there, and no older bash holds one")
 _ASKED = Nothing(because="debconf makes its database when it is first asked")
 _CHECKS = Nothing(because="it only checks the kernel and what an upgrade needs")
 _RESTARTS = Nothing(because="it only restarts services after an upgrade")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 
 from rootfs.architecture import Architecture
 from rootfs.configure import accounts, alternatives, basefiles, certificates, files, ldsocache, pam, shells
+from rootfs.configure.elf import read_shared_object
+from rootfs.configure.ldsocache import Library
 from rootfs.configure.root import Handler, Root
 from rootfs.configure.script import TRIPLET, Script
 from rootfs.errors import BuildError, HostError
@@ -278,6 +281,27 @@ class TestCache:
         assert table.count(b"libz.so.1") == 1
         for string, at in offsets.items():
             assert table[at : table.index(b"\0", at)] == string
+
+    def test_the_older_form_spells_every_text_and_holds_the_least_kernel(self) -> None:
+        """The bytes as a whole are held against bullseye's ldconfig by the sweep."""
+        libraries = [Library(name=b"libz.so.1", path=b"/lib/libz.so.1", os_version=0x030200)]
+        libraries += [Library(name=b"libz.so.2", path=b"/lib/libz.so.2")]
+        data = ldsocache.to_old_bytes(libraries, ldsocache.Form.of(AMD64))
+        assert struct.unpack_from("<20sIIB", data) == (b"glibc-ld.so.cache1.1", 2, 50, 2)
+        entries = [struct.unpack_from("<iIIIQ", data, at) for at in (48, 72)]
+        assert [entry[3] for entry in entries] == [0, 0x030200]
+        assert [data[entry[1] : data.index(b"\0", entry[1])] for entry in entries] == [b"libz.so.2", b"libz.so.1"]
+        assert data.endswith(b"\0libz.so.1\0/lib/libz.so.1\0")
+
+    def test_a_library_says_its_name_and_its_least_kernel(self) -> None:
+        architecture = _host()
+        libc = Path("/usr/lib") / architecture.triplet / "libc.so.6"
+        if not libc.exists():
+            pytest.skip(f"this machine has no {libc}")
+        shared = read_shared_object(libc.read_bytes(), architecture)
+        assert shared is not None
+        assert shared.soname == "libc.so.6"
+        assert 0x020600 <= shared.os_version < 0x100000
 
     @pytest.mark.peer
     @pytest.mark.skipif(os.geteuid() != 0, reason="ldconfig -r needs root")
