@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from graphlib import TopologicalSorter
@@ -28,7 +28,7 @@ from builder.python.source import fetch_source
 from builder.python.versions import find
 from builder.tools import Tools
 from rootfs.architecture import Architecture
-from rootfs.archive import fetch
+from rootfs.archive import Download, fetching
 from rootfs.bootstrap import bootstrap
 from rootfs.configure.scripts import UnknownScriptError
 from rootfs.conventional import conventional
@@ -51,16 +51,20 @@ def execute(plan: Step, tools: Tools) -> Digest:
     """Have the result of this step, and of all it rests on, in the store; the result's digest."""
     steps = _missing(plan, tools.store)
     if steps:
-        fetch(
-            [download for step in steps for download in step.downloads],
+        with fetching(
+            sorted(_downloads(steps), key=lambda download: -download.size),  # the longest to unpack begin first
             transport=tools.transport,
             store=tools.store,
             mirrors=tools.mirrors,
             reporter=tools.reporter,
             task="fetch .debs",
-        )
-        _run_all(steps, tools)
+        ) as arriving:
+            _run_all(steps, tools, arriving)
     return _result(plan, tools.store)
+
+
+def _downloads(steps: Iterable[Step]) -> list[Download]:
+    return [download for step in steps for download in step.downloads]
 
 
 def _missing(plan: Step, store: Store) -> list[Step]:
@@ -113,7 +117,7 @@ def _parts(data: bytes) -> dict[str, Digest]:
     return {name: Digest.parse(text) for name, text in json.loads(data).items()}
 
 
-def _run_all(steps: list[Step], tools: Tools) -> None:
+def _run_all(steps: list[Step], tools: Tools, arriving: Mapping[Digest, Future[None]]) -> None:
     """Run the steps as their inputs come in. What runs programs stays in this thread: Ctrl-C reaches it alone."""
     by_key = {step.key: step for step in steps}
     sorter = TopologicalSorter({key: [i.key for i in step.inputs if i.key in by_key] for key, step in by_key.items()})
@@ -126,14 +130,14 @@ def _run_all(steps: list[Step], tools: Tools) -> None:
     try:
         while sorter.is_active():
             inline: list[Step] = []
-            for key in sorter.get_ready():
-                step = by_key[key]
+            ready = [by_key[key] for key in sorter.get_ready()]
+            for step in sorted(ready, key=lambda step: -sum(download.size for download in step.downloads)):
                 if _runs_programs(step):
                     inline.append(step)
                 else:
-                    running[pool.submit(_run, step, tools)] = key
+                    running[pool.submit(_run, step, tools, arriving)] = step.key
             for step in inline:
-                _run(step, tools)
+                _run(step, tools, arriving)
                 sorter.done(step.key)
             if running and not inline:
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -151,8 +155,11 @@ def _runs_programs(step: Step) -> bool:
     return step.kind == "compile" or step.parameters.get("scripts", "native") != "native"
 
 
-def _run(step: Step, tools: Tools) -> None:
-    """Run one step and link its result. Unpacking and compiling tell of their progress themselves."""
+def _run(step: Step, tools: Tools, arriving: Mapping[Digest, Future[None]]) -> None:
+    """Run one step when its files are there, and link its result. Some steps tell of their progress themselves."""
+    for download in step.downloads:
+        if download.digest in arriving:
+            arriving[download.digest].result()
     work = _WORK[step.kind]
     if step.kind == "fragment":
         tools.store.link(step.key, work(step, tools))
@@ -266,7 +273,7 @@ def _compile(step: Step, tools: Tools) -> Digest:
             pyc=options["pyc"],
             pip=options["pip"],
         ),
-        toolchain=_toolchain(step.inputs[0], tools),
+        toolchain=toolchain_root(step.inputs[0], tools),
         work=work,
         epoch=parameters["epoch"],
         jobs=tools.jobs,
@@ -280,8 +287,8 @@ def _compile(step: Step, tools: Tools) -> Digest:
     return store.put([canonical_json(digests)]).digest
 
 
-def _toolchain(step: Step, tools: Tools) -> Path:
-    """The toolchain on disk, extracted once for all compiles that use it."""
+def toolchain_root(step: Step, tools: Tools) -> Path:
+    """The directory of a toolchain whose step has run, extracted once for all compiles that use it."""
     tree = _result(step, tools.store)
     root = tools.work / "roots" / tree.hex[:16]
     with _alone(root, tools.reporter):

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import threading
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import deflate
@@ -166,30 +168,75 @@ def fetch(
     task: str,
     connections: int = 8,
 ) -> None:
-    """Have every file in the store: those missing are fetched in parallel and verified as they are written.
+    """Have every file in the store; as `fetching`, and nothing else meanwhile."""
+    with fetching(
+        downloads,
+        transport=transport,
+        store=store,
+        mirrors=mirrors,
+        reporter=reporter,
+        task=task,
+        connections=connections,
+    ) as arriving:
+        for future in arriving.values():
+            future.result()
 
-    The first failure is raised after the running downloads ended; what was fetched stays.
+
+@contextmanager
+def fetching(
+    downloads: Iterable[Download],
+    *,
+    transport: Transport,
+    store: Store,
+    mirrors: Mapping[str, str],
+    reporter: Reporter,
+    task: str,
+    connections: int = 8,
+) -> Iterator[Mapping[Digest, Future[None]]]:
+    """Fetch what is missing in parallel, verified as it is written, while the block runs; a future for each file.
+
+    A future's result is None once the file is in the store, or raises. When the block ends what is under way is waited
+    for; when it raises, what has not begun is dropped. What was fetched stays.
     """
     missing = {download.digest: download for download in downloads if not store.exists(download.digest)}
     if not missing:
+        yield {}
         return
     reporter.begin(task, total=sum(download.size for download in missing.values()))
-    result = "failed"
+    left = _Countdown(len(missing), lambda: reporter.finish(task, f"{len(missing)} fetched"))
+    pool = ThreadPoolExecutor(max_workers=connections, thread_name_prefix="fetch")
     try:
-        with ThreadPoolExecutor(max_workers=connections) as pool:
-            running = [
-                pool.submit(_fetch_one, download, mirrors, transport, store, reporter, task)
-                for download in missing.values()
-            ]
-            try:
-                for future in running:
-                    future.result()
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-        result = f"{len(missing)} fetched"
+        arriving = {
+            digest: pool.submit(_fetch_one, download, mirrors, transport, store, reporter, task)
+            for digest, download in missing.items()
+        }
+        for future in arriving.values():
+            future.add_done_callback(left.one_less)
+        yield arriving
     finally:
-        reporter.finish(task, result)
+        pool.shutdown(wait=True, cancel_futures=True)
+        if not left.reached:
+            reporter.finish(task, "failed")
+
+
+class _Countdown:
+    """Calls `at_zero` when as many futures have ended well as there were."""
+
+    def __init__(self, number: int, at_zero: Callable[[], None]) -> None:
+        self._left = number
+        self._at_zero = at_zero
+        self._lock = threading.Lock()
+        self.reached = False
+
+    def one_less(self, future: Future[None]) -> None:
+        """A future ended."""
+        if future.cancelled() or future.exception() is not None:
+            return
+        with self._lock:
+            self._left -= 1
+            self.reached = self._left == 0
+        if self.reached:
+            self._at_zero()
 
 
 def _fetch_one(

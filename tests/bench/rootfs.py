@@ -5,6 +5,7 @@ As root: mmdebstrap's root mode is its fastest. The mirror keeps its files on di
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -25,7 +26,14 @@ def main(rounds: int) -> None:
     try:
         with serve(read_settings({}).mirrors, place / "mirror") as mirror:
             print(machine())
-            for title, contenders in (("minbase to a tar", minbase), ("toolchain to a directory", toolchain)):
+            os.environ |= {
+                "OCIBUILD_MIRROR": f"{mirror.url}/debian",
+                "OCIBUILD_SECURITY_MIRROR": f"{mirror.url}/debian-security",
+            }
+            for title, contenders in (
+                ("minbase to a tar", minbase),
+                ("CPython's toolchain, ready to enter", toolchain),
+            ):
                 listed = contenders(mirror, place)
                 compare(listed, rounds=1)  # fills the mirror's cache
                 print(f"\n{title}, {rounds} rounds\n")
@@ -35,22 +43,21 @@ def main(rounds: int) -> None:
 
 
 def minbase(mirror: Mirror, place: Path) -> list[Contender]:
-    return _contenders(mirror, place, "minbase", (), "out.tar")
+    """mmdebstrap's minbase as a tar file, and ours."""
+    ours = [TOOL, "rootfs", "trixie", "--output", str(place / "out.tar"), "--store"]
+    return _contenders(mirror, place / "out.tar", ["--variant=minbase"], ours)
 
 
 def toolchain(mirror: Mirror, place: Path) -> list[Contender]:
-    return _contenders(mirror, place, "essential", TOOLCHAIN_PACKAGES, "out")
+    """mmdebstrap's directory with the same packages, and ours, entered once."""
+    peer = ["--variant=essential", f"--include={','.join(TOOLCHAIN_PACKAGES)}"]
+    return _contenders(mirror, place / "out", peer, [sys.executable, "-m", "tests.bench.enter"])
 
 
-def _contenders(mirror: Mirror, place: Path, variant: str, include: tuple[str, ...], output: str) -> list[Contender]:
-    packages = [f"--include={','.join(include)}"] if include else []
+def _contenders(mirror: Mirror, target: Path, peer: list[str], ours: list[str]) -> list[Contender]:
+    """mmdebstrap; ours on an empty store; ours on one that has done it before. Our argv ends with the store."""
     lines = [f"deb {mirror.url}/{archive} {suite} main" for archive, suite in SUITES]
-    target = place / output
-    peer = ["mmdebstrap", "--mode=root", f"--variant={variant}", *packages, "trixie", str(target), *lines]
-    ours = [
-        *(TOOL, "rootfs", "trixie", "--variant", variant, *packages, "--output", str(target)),
-        *("--mirror", f"{mirror.url}/debian", "--security-mirror", f"{mirror.url}/debian-security"),
-    ]
+    cold, warm = (str(target.with_name(f"{target.name}.{store}")) for store in ("cold", "warm"))
 
     def clean() -> None:
         shutil.rmtree(target, ignore_errors=True)
@@ -58,12 +65,14 @@ def _contenders(mirror: Mirror, place: Path, variant: str, include: tuple[str, .
 
     def empty() -> None:
         clean()
-        shutil.rmtree(place / "cold", ignore_errors=True)
+        shutil.rmtree(cold, ignore_errors=True)
 
     return [
-        Contender(name="mmdebstrap", argv=peer, before=clean),
-        Contender(name="ocibuild, empty store", argv=[*ours, "--store", str(place / "cold")], before=empty),
-        Contender(name="ocibuild, warm store", argv=[*ours, "--store", str(place / "warm")], before=clean),
+        Contender(
+            name="mmdebstrap", argv=["mmdebstrap", "--mode=root", *peer, "trixie", str(target), *lines], before=clean
+        ),
+        Contender(name="ocibuild, empty store", argv=[*ours, cold], before=empty),
+        Contender(name="ocibuild, warm store", argv=[*ours, warm], before=clean),
     ]
 
 
