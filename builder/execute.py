@@ -126,7 +126,7 @@ def _run_all(steps: list[Step], tools: Tools, arriving: Mapping[Digest, Future[N
     fragments = {step.key for step in steps if step.kind == "fragment"}
     if fragments:
         tools.reporter.begin(_UNPACK, total=len(fragments), unit="packages")
-    pool = ThreadPoolExecutor(max_workers=tools.jobs, thread_name_prefix="step")
+    pool = ThreadPoolExecutor(max_workers=tools.jobs + 2, thread_name_prefix="step")  # two may wait for the disk
     try:
         while sorter.is_active():
             inline: list[Step] = []

@@ -24,11 +24,15 @@ class Unfinished:
     stream: BinaryIO
     path: Path
 
-    def publish(self, target: Path, mode: int = 0o644) -> None:
-        """Sync the file and move it to its place, over what was there."""
+    def publish(self, target: Path, mode: int = 0o644, *, sync: bool = True) -> None:
+        """Sync the file and move it to its place, over what was there.
+
+        Without `sync` a power cut may leave an empty file there: for what a reader recognises and does without.
+        """
         self.stream.flush()
         os.fchmod(self.stream.fileno(), mode)
-        os.fsync(self.stream.fileno())
+        if sync:
+            os.fsync(self.stream.fileno())
         target.parent.mkdir(parents=True, exist_ok=True)
         self.path.replace(target)
 

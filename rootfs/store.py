@@ -60,7 +60,7 @@ class DiskStore:
         """Remember a step's result; a later link with the same key takes the place of the earlier."""
         with unfinished(self.root / "tmp") as file:
             file.stream.write(str(target).encode())
-            file.publish(self._link(key), 0o444)
+            file.publish(self._link(key), 0o444, sync=False)  # one that is damaged is no link: see lookup
 
     def lookup(self, key: Digest) -> Digest | None:
         """A step's result, or None when the step has not run here or its blob is gone."""
