@@ -7,8 +7,11 @@ import hashlib
 import os
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import zstandard
@@ -17,6 +20,8 @@ from builder.cli import run
 from builder.oci.layout import read_layout
 from builder.standalone import Target
 from rootfs.errors import UsageError
+from tests.fakes.archive import Signer
+from tests.integration.test_damaged_mirror import build
 
 pytestmark = pytest.mark.archive
 
@@ -146,3 +151,96 @@ def test_targets_say_their_form(text: str, form: str) -> None:
 def test_a_target_without_a_path_is_refused() -> None:
     with pytest.raises(UsageError):
         Target.parse("oci:")
+
+
+@pytest.fixture(scope="module")
+def repository(place: Path, peer: Callable[[str], str]) -> Iterator[str]:
+    """`URL SUITE COMPONENT` of a repository on loopback with a key of its own, written to `place`/tiny.asc."""
+    tiny = build(place / "tiny", "2", peer("dpkg-deb"), Signer())
+    for url, data in tiny.inline.items():
+        path = place / "served" / url.removeprefix("https://archive.example.org/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    (place / "tiny.asc").write_text(str(tiny.signer.certificate))
+    (place / "other.asc").write_text(str(Signer().certificate))
+    handler = partial(QuietHandler, directory=str(place / "served"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/debian tiny main"
+        server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        return
+
+
+def custom(where: list[str], output: Path, spec: str) -> int:
+    options = [*where[:6], "--variant", "custom", "--include", "tiny-tool", "--repository", spec]
+    return run(["rootfs", "trixie", *options, "--output", str(output)])
+
+
+def test_another_repository_gives_packages_under_its_own_key(repository: str, place: Path, where: list[str]) -> None:
+    output = place / "custom.tar"
+    assert custom(where, output, f"{repository} key={place / 'tiny.asc'}") == 0
+    with tarfile.open(output) as archive:
+        names = set(archive.getnames())
+        sources = archive.extractfile("etc/apt/sources.list.d/debian.sources")
+        assert sources is not None
+        text = sources.read().decode()
+    assert {"usr/share/tiny-tool/text", "usr/share/tiny-data/text"} <= names
+    assert repository.partition(" ")[0] in text
+    assert "\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n" in text
+
+
+def test_a_repository_signed_by_another_key_exits_5(
+    repository: str, place: Path, where: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert custom(where, place / "never.tar", f"{repository} key={place / 'other.asc'}") == 5
+    assert "127.0.0.1" in capsys.readouterr().err
+    assert not (place / "never.tar").exists()
+
+
+@pytest.mark.parametrize(
+    "spec", ["http://127.0.0.1/debian", "ftp://x y z key=a", "http://127.0.0.1/x tiny main key=/none"]
+)
+def test_what_is_no_repository_exits_3(spec: str, place: Path, where: list[str]) -> None:
+    assert custom(where, place / "never.tar", spec) == 3
+
+
+def test_slimmed_it_is_smaller_and_says_what_it_saved(
+    where: list[str], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slim = place / "slim.tar"
+    assert run(["rootfs", "trixie", "--variant", "essential", *where[:6], "--slim", "docs,man,locale", "--sizes",
+                "--output", str(slim)]) == 0  # fmt: skip
+    rows = capsys.readouterr().out
+    saved = [
+        int(row.split()[-1].replace(",", "")) for row in rows.splitlines() if row.startswith(("docs", "man", "locale"))
+    ]
+    assert len(saved) == 3
+    assert min(saved) > 1_000_000
+    assert slim.stat().st_size < (place / "root.tar").stat().st_size - sum(saved)
+
+
+def test_a_rule_that_is_none_exits_3_with_a_suggestion(where: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["rootfs", "trixie", *where, "--slim", "dosc", "--sizes"]) == 3
+    assert "docs" in capsys.readouterr().err
+
+
+def test_explain_names_the_chain(where: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", "libsystemd0", "--variant", "apt", *where[:6]]) == 0
+    told = capsys.readouterr().out
+    assert "libsystemd0" in told.splitlines()[0]
+    assert "coreutils Pre-Depends: libsystemd0" in told
+    assert run(["explain", "emacs", *where[:6]]) == 4
+
+
+def test_a_foreign_architecture_is_assembled_without_running_anything(where: list[str], place: Path) -> None:
+    output = place / "arm64.tar"
+    assert (
+        run(["rootfs", "trixie", "--variant", "essential", "--arch", "arm64", *where[:6], "--output", str(output)]) == 0
+    )
+    with tarfile.open(output) as archive:
+        assert "usr/lib/aarch64-linux-gnu/libc.so.6" in archive.getnames()
+        assert "etc/ld.so.cache" in archive.getnames()
