@@ -6,7 +6,7 @@ Law: text to fields and back; knows the syntax, not what any field means.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from rootfs.errors import IntegrityError
 
@@ -36,14 +36,6 @@ def parse_stanza(text: str) -> dict[str, str]:
             raise IntegrityError(f"control data names the field {name} twice")
         fields[name] = value.strip(_BLANKS)
     return fields
-
-
-def split_stanzas(text: str) -> Iterator[str]:
-    """The stanzas of a file as texts, cut at blank lines; cheap, so that an index need not be parsed whole."""
-    for block in text.split("\n\n"):
-        stripped = block.strip("\n")
-        if stripped:
-            yield stripped
 
 
 def format_stanza(fields: Stanza) -> str:

@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from rootfs.debian.control import format_stanza, parse_stanza, split_stanzas
+from rootfs.debian.control import format_stanza, parse_stanza
 from rootfs.debian.relation import Relation, parse_relations
 from rootfs.debian.release import Release
 from rootfs.debian.version import Version
@@ -35,10 +35,6 @@ def test_what_is_no_control_data_is_refused(text: str) -> None:
 
 def test_only_a_newline_ends_a_line_as_for_dpkg() -> None:
     assert parse_stanza("A: 1\x0c2\x852\u20283\nB: 4\n") == {"A": "1\x0c2\x852\u20283", "B": "4"}
-
-
-def test_stanzas_are_cut_at_blank_lines() -> None:
-    assert list(split_stanzas("A: 1\n\n\nB: 2\n\n")) == ["A: 1", "B: 2"]
 
 
 def test_versions_sort_as_policy_says() -> None:

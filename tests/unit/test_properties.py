@@ -13,7 +13,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from rootfs.debian.control import format_stanza, parse_stanza, split_stanzas
+from rootfs.debian.control import format_stanza, parse_stanza
 from rootfs.debian.relation import Relation, parse_relations
 from rootfs.debian.tar import members
 from rootfs.debian.version import Version
@@ -39,13 +39,6 @@ stanzas = st.dictionaries(names, values, min_size=1, max_size=6)
 def test_a_stanza_is_read_as_it_was_written(fields: dict[str, str]) -> None:
     assert parse_stanza(format_stanza(fields)) == fields
     assert list(parse_stanza(format_stanza(fields))) == list(fields)
-
-
-@unhurried
-@given(st.lists(stanzas, max_size=4))
-def test_stanzas_are_cut_apart_as_they_were_joined(several: list[dict[str, str]]) -> None:
-    joined = "\n".join(map(format_stanza, several))
-    assert [parse_stanza(text) for text in split_stanzas(joined)] == several
 
 
 # Versions
