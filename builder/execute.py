@@ -40,7 +40,7 @@ from rootfs.files import host_error
 from rootfs.ports import Reporter, Store, read_blob
 from rootfs.slim import slim
 from rootfs.suite import CANONICAL
-from rootfs.tree import Slice, Tree, directory, file
+from rootfs.tree import Tree, blobs_of, directory, file
 
 MOUNT_POINTS = ("build", "pip")
 _UNPACK = "unpack .debs"
@@ -98,18 +98,12 @@ def _references(kind: str, data: bytes, store: Store) -> Iterator[Digest]:
                 yield child.digest
         case "layer":
             yield Layer.from_bytes(data).descriptor.digest
-        case "fragment":
-            yield from _blobs(Unpacked.from_bytes(data).tree)
         case "compile":
             for digest in _parts(data).values():
                 yield digest
-                yield from _blobs(Tree.from_bytes(read_blob(store, digest)))
-        case _:
-            yield from _blobs(Tree.from_bytes(data))
-
-
-def _blobs(tree: Tree) -> set[Digest]:
-    return {entry.content.blob for entry in tree.values() if isinstance(entry.content, Slice)}
+                yield from blobs_of(read_blob(store, digest))
+        case _:  # a Tree, or a fragment, which ends in one
+            yield from blobs_of(data)
 
 
 def _parts(data: bytes) -> dict[str, Digest]:

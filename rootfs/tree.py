@@ -7,6 +7,7 @@ Law: pure algebra; no file is opened here. A path is relative POSIX text without
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -17,6 +18,8 @@ import msgspec
 
 from rootfs.digest import Digest, canonical_json
 from rootfs.errors import IntegrityError
+
+_SLICE = re.compile(rb'"slice":\["([a-z0-9]+:[0-9a-f]+)"')
 
 
 class Kind(StrEnum):
@@ -262,3 +265,8 @@ def _from_value(value: dict[str, Any]) -> FileEntry:
         device=(major, minor),
         xattrs=tuple((name, bytes.fromhex(data)) for name, data in value.get("xattrs", ())),
     )
+
+
+def blobs_of(stored: bytes) -> set[Digest]:
+    """The blobs that a stored Tree's contents lie in, without reading the Tree: for asking whether they are there."""
+    return {Digest.parse(text.decode()) for text in set(_SLICE.findall(stored))}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import click
 
 from builder.cli.base import base_of, base_options
 from builder.cli.options import debug_option, settings_options
-from builder.cli.start import reporter
+from builder.progress import make_reporter
 from builder.resolve import explain
 from builder.settings import read_settings
 from builder.wiring import open_tools
@@ -25,5 +26,5 @@ from rootfs.architecture import Architecture
 def command(package: str, suite: str, arch: str | None, **words: object) -> None:
     """Say who pulls PACKAGE into the rootfs that the other options describe, by which relations."""
     architecture = Architecture.parse(arch) if arch else Architecture.host()
-    with open_tools(read_settings(words), reporter()) as tools:
+    with open_tools(read_settings(words), make_reporter(sys.stderr)) as tools:
         click.echo(explain(package, base_of(suite, words), architecture, tools, now=int(time.time())))

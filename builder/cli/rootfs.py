@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
 from builder.cli.base import base_of, base_options
 from builder.cli.options import debug_option, settings_options
-from builder.cli.start import reporter
+from builder.progress import make_reporter
 from builder.settings import read_settings, source_date_epoch
 from builder.standalone import Target, cost, make_rootfs, write_rootfs
 from builder.wiring import open_tools
@@ -38,7 +39,7 @@ def command(
     target = Target.parse(output) if output is not None else None
     base = base_of(suite, words)
     architecture = Architecture.parse(arch) if arch else Architecture.host()
-    with open_tools(read_settings(words), reporter()) as tools:
+    with open_tools(read_settings(words), make_reporter(sys.stderr)) as tools:
         rootfs = make_rootfs(base, architecture, tools, lock=lock_path, epoch=source_date_epoch())
         if sizes:
             click.echo(cost(rootfs, base, tools), nl=False)

@@ -11,14 +11,9 @@ from builder.settings import Settings, read_settings
 from rootfs.ports import Reporter
 
 
-def reporter() -> Reporter:
-    """Progress on stderr: bars on a terminal, lines elsewhere."""
-    return make_reporter(sys.stderr)
-
-
 def begin(
     recipe: str, overrides: tuple[str, ...], lock_path: Path | None, flags: dict[str, str | None]
 ) -> tuple[Found, Settings, Reporter]:
     """The recipe, the settings and a reporter on stderr."""
     settings = read_settings(flags)
-    return find_recipe(recipe, overrides=overrides, lock=lock_path), settings, reporter()
+    return find_recipe(recipe, overrides=overrides, lock=lock_path), settings, make_reporter(sys.stderr)

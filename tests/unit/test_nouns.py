@@ -8,7 +8,7 @@ from hypothesis import given
 
 from rootfs.digest import Digest, canonical_json
 from rootfs.errors import IntegrityError, OcibuildError, ResolveError
-from rootfs.tree import FileEntry, Kind, Slice, Tree, directory, file, normalise, path_order, symlink
+from rootfs.tree import FileEntry, Kind, Slice, Tree, blobs_of, directory, file, normalise, path_order, symlink
 
 EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -126,6 +126,13 @@ def test_a_stored_tree_reads_back_the_same(listed: list[FileEntry]) -> None:
     again = Tree.from_bytes(tree.to_bytes())
     assert list(again.values()) == list(tree.values())
     assert again.to_bytes() == tree.to_bytes()
+
+
+@given(st.lists(entries))
+def test_the_blobs_of_a_stored_tree_are_found_without_reading_it(listed: list[FileEntry]) -> None:
+    tree = Tree(listed)
+    blobs = {entry.content.blob for entry in tree.values() if isinstance(entry.content, Slice)}
+    assert blobs_of(tree.to_bytes()) == blobs
 
 
 @pytest.mark.parametrize(
