@@ -21,7 +21,7 @@ from rootfs.digest import Digest
 from rootfs.slim import Rule, named, paths
 from rootfs.suite import sources_file
 
-REVISIONS = {"fragment": 2, "rootfs": 3, "slim": 1, "compile": 1, "layer": 2, "image": 1}
+REVISIONS = {"fragment": 2, "rootfs": 3, "slim": 1, "archive": 1, "compile": 1, "layer": 2, "image": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,6 +102,13 @@ def rootfs_step(base: Base, lock: Lock) -> Step:
 def configured_step(base: Base, lock: Lock) -> Step:
     """The step that makes a rootfs alone, before anything is left out of it."""
     return _rootfs("runtime", base, lock, {package.digest: _fragment(package) for package in lock.package})
+
+
+def archive_step(base: Base, lock: Lock, compression: str) -> Step:
+    """The step that makes a rootfs alone as an archive; `compression` is gzip, zstd or none."""
+    parameters = {"compression": compression, "epoch": lock.epoch}
+    inputs = (rootfs_step(base, lock),)
+    return Step(kind="archive", title="write the archive", parameters=parameters, inputs=inputs)
 
 
 def _rootfs(set_name: str, base: Base, lock: Lock, fragments: Mapping[Digest, Step]) -> Step:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import NoReturn, TextIO
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from rootfs.ports import Reporter
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 def make_reporter(stream: TextIO) -> Reporter:
@@ -24,6 +25,9 @@ class BarReporter:
     """One tqdm bar for each task under way."""
 
     def __init__(self, stream: TextIO) -> None:
+        from tqdm import tqdm  # noqa: PLC0415 (a tenth of what a short run takes, and only terminals need it)
+
+        self._tqdm = tqdm
         self._stream = stream
         self._lock = threading.Lock()
         self._bars: dict[str, tqdm[NoReturn]] = {}
@@ -32,7 +36,7 @@ class BarReporter:
         """Open a bar."""
         in_bytes = unit == "B"
         with self._lock:
-            self._bars[task] = tqdm(
+            self._bars[task] = self._tqdm(
                 desc=task,
                 total=total,
                 unit=unit,
@@ -56,12 +60,12 @@ class BarReporter:
             seconds = bar.format_dict["elapsed"] if bar is not None else 0.0
             if bar is not None:
                 bar.close()
-            tqdm.write(f"{task}: {result} ({seconds:.1f} s)", file=self._stream)
+            self._tqdm.write(f"{task}: {result} ({seconds:.1f} s)", file=self._stream)
 
     def note(self, text: str) -> None:
         """A line above the bars."""
         with self._lock:
-            tqdm.write(text, file=self._stream)
+            self._tqdm.write(text, file=self._stream)
 
 
 class LineReporter:

@@ -5,11 +5,10 @@ Law: what `ocibuild rootfs` does between its words and the modules that do the w
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
+import shutil
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +19,7 @@ from builder.oci.descriptor import Descriptor, Platform
 from builder.oci.image import assemble
 from builder.oci.layer import pack
 from builder.oci.layout import write_layout
-from builder.oci.tar import archive
-from builder.plan import configured_step, rootfs_step, rules_of, slim_parameters
+from builder.plan import Step, archive_step, configured_step, rootfs_step, rules_of, slim_parameters
 from builder.recipe import Base
 from builder.resolve import resolve_rootfs
 from builder.tools import Tools
@@ -36,7 +34,7 @@ from rootfs.slim import slim
 from rootfs.tree import Tree
 
 _ARCHIVE = re.compile(r"\.tar(?P<compression>\.gz|\.zst)?\Z|\.(?P<short>tgz|tzst)\Z")
-_READ_SIZE = 1 << 20
+_COPY_SIZE = 8 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,18 +60,8 @@ class Target:
         return cls(form=f"tar{match['compression'] or short}", path=Path(text))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rootfs:
-    """A configured Tree and the lock it was made from."""
-
-    tree: Tree
-    lock: Lock
-
-
-def make_rootfs(
-    base: Base, architecture: Architecture, tools: Tools, *, lock: Path | None, epoch: int | None
-) -> Rootfs:
-    """The rootfs of a base. A lock that fits is used; else the archive is asked, and `lock`, if given, written."""
+def lock_rootfs(base: Base, architecture: Architecture, tools: Tools, *, lock: Path | None, epoch: int | None) -> Lock:
+    """The lock of a base: the one at `lock` when it fits; else the archive is asked, and `lock`, if given, written."""
     platform = f"linux/{architecture.oci}"
     known = Lock.parse(lock.read_bytes(), at=str(lock)) if lock is not None and lock.exists() else None
     if known is None or not known.matches(base.digest, platform):
@@ -81,55 +69,43 @@ def make_rootfs(
         if lock is not None:
             with replacing(lock) as stream:
                 stream.write(known.to_bytes())
-    result = execute(rootfs_step(base, known), tools)
-    return Rootfs(tree=Tree.from_bytes(read_blob(tools.store, result)), lock=known)
+    return known
 
 
-def write_rootfs(rootfs: Rootfs, base: Base, target: Target, tools: Tools) -> Digest | None:
+def write_rootfs(base: Base, lock: Lock, target: Target, tools: Tools) -> Digest | None:
     """Write the rootfs to its target, whole or not at all; the digest of what was written (none of a directory)."""
-    epoch = rootfs.lock.epoch
     if target.form == "dir":
-        extract(rootfs.tree, tools.store, target.path, owners=os.geteuid() == 0)
+        extract(_tree(rootfs_step(base, lock), tools), tools.store, target.path, owners=os.geteuid() == 0)
         return None
     if target.form == "oci":
-        return _write_image(rootfs, base, target, tools).digest
-    if target.form == "tar":
-        return _write_file(target.path, archive(rootfs.tree, tools.store, epoch=epoch, lowest=True))
-    compression = {"tar.gz": "gzip", "tar.zst": "zstd"}[target.form]
-    layer = pack(
-        rootfs.tree, tools.store, created_by="", epoch=epoch, compression=compression, threads=tools.jobs, lowest=True
-    )
-    with tools.store.open(layer.descriptor.digest) as stream:
-        return _write_file(target.path, iter(lambda: stream.read(_READ_SIZE), b""))
+        return _write_image(base, lock, target, tools).digest
+    compression = {"tar": "none", "tar.gz": "gzip", "tar.zst": "zstd"}[target.form]
+    digest = execute(archive_step(base, lock, compression), tools)
+    with tools.store.open(digest) as source, replacing(target.path) as stream:
+        shutil.copyfileobj(source, stream, _COPY_SIZE)
+    return digest
 
 
-def _write_file(path: Path, pieces: Iterable[bytes]) -> Digest:
-    hasher = hashlib.sha256()
-    with replacing(path) as stream:
-        for piece in pieces:
-            hasher.update(piece)
-            stream.write(piece)
-    return Digest("sha256", hasher.hexdigest())
-
-
-def _write_image(rootfs: Rootfs, base: Base, target: Target, tools: Tools) -> Descriptor:
+def _write_image(base: Base, lock: Lock, target: Target, tools: Tools) -> Descriptor:
     """An image of one layer, with a shell for a command where there is one."""
-    epoch = rootfs.lock.epoch
-    layer = pack(rootfs.tree, tools.store, created_by=f"Debian {base.suite}", epoch=epoch, lowest=True)
-    platform = Platform.of(Architecture.parse(rootfs.lock.platform))
-    command = ("bash",) if "usr/bin/bash" in rootfs.tree else ()
-    image = assemble([layer], ImageConfig(platform=platform, created=epoch, cmd=command))
+    tree = _tree(rootfs_step(base, lock), tools)
+    layer = pack(tree, tools.store, created_by=f"Debian {base.suite}", epoch=lock.epoch, lowest=True)
+    platform = Platform.of(Architecture.parse(lock.platform))
+    command = ("bash",) if "usr/bin/bash" in tree or "bin/bash" in tree else ()
+    image = assemble([layer], ImageConfig(platform=platform, created=lock.epoch, cmd=command))
     for document in (image.config, image.manifest):
         tools.store.put([document])
     write_layout(target.path, tools.store, image.descriptor, ref_name=target.tag)
     return image.descriptor
 
 
-def cost(rootfs: Rootfs, base: Base, tools: Tools) -> str:
+def cost(base: Base, lock: Lock, tools: Tools) -> str:
     """What each package of a rootfs costs, and what its base's rules saved; without any, what each rule would save."""
+    tree = _tree(rootfs_step(base, lock), tools)
     rules = rules_of(slim_parameters(base))
-    saved = rule_sizes(rootfs.tree)
-    if rules:
-        configured = execute(configured_step(base, rootfs.lock), tools)
-        saved = slim(Tree.from_bytes(read_blob(tools.store, configured)), rules).saved
-    return render(package_sizes(rootfs.tree, tools.store), saved)
+    saved = slim(_tree(configured_step(base, lock), tools), rules).saved if rules else rule_sizes(tree)
+    return render(package_sizes(tree, tools.store), saved)
+
+
+def _tree(step: Step, tools: Tools) -> Tree:
+    return Tree.from_bytes(read_blob(tools.store, execute(step, tools)))

@@ -11,7 +11,7 @@ from builder.cli.base import base_of, base_options
 from builder.cli.options import debug_option, settings_options
 from builder.progress import make_reporter
 from builder.settings import read_settings, source_date_epoch
-from builder.standalone import Target, cost, make_rootfs, write_rootfs
+from builder.standalone import Target, cost, lock_rootfs, write_rootfs
 from builder.wiring import open_tools
 from rootfs.architecture import Architecture
 
@@ -40,9 +40,9 @@ def command(
     base = base_of(suite, words)
     architecture = Architecture.parse(arch) if arch else Architecture.host()
     with open_tools(read_settings(words), make_reporter(sys.stderr)) as tools:
-        rootfs = make_rootfs(base, architecture, tools, lock=lock_path, epoch=source_date_epoch())
+        lock = lock_rootfs(base, architecture, tools, lock=lock_path, epoch=source_date_epoch())
         if sizes:
-            click.echo(cost(rootfs, base, tools), nl=False)
+            click.echo(cost(base, lock, tools), nl=False)
         if target is not None:
-            digest = write_rootfs(rootfs, base, target, tools)
+            digest = write_rootfs(base, lock, target, tools)
             click.echo(f"{target.path}@{digest}" if digest else target.path)
