@@ -12,7 +12,8 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -25,6 +26,7 @@ from rootfs.ports import Store
 from rootfs.tree import FileEntry, Kind, Slice, Tree, parent
 
 _CHUNK = 1 << 20
+_WRITERS = 4  # most of the time goes into waiting for the file system
 _NODES = {Kind.CHARACTER: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK, Kind.FIFO: stat.S_IFIFO}
 _NO_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 
@@ -126,11 +128,17 @@ def _write_files(tree: Tree, store: Store, root: bytes, *, owners: bool) -> None
                 _write_all(descriptor, entry.content)
     sliced = [(entry.content, entry) for entry in files if isinstance(entry.content, Slice)]
     sliced.sort(key=lambda pair: (pair[0].blob, pair[0].offset))
-    for blob, pairs in groupby(sliced, key=lambda pair: pair[0].blob):
-        with store.open(blob) as stream:
+    by_blob = [list(pairs) for _, pairs in groupby(sliced, key=lambda pair: pair[0].blob)]
+
+    def write(pairs: Sequence[tuple[Slice, FileEntry]]) -> None:
+        with store.open(pairs[0][0].blob) as stream:
             for content, entry in pairs:
                 with _new_file(root, entry, owners=owners) as descriptor:
                     _copy(stream, content, descriptor)
+
+    with ThreadPoolExecutor(_WRITERS, thread_name_prefix="extract") as pool:
+        for _ in pool.map(write, by_blob):
+            pass
 
 
 @contextmanager
