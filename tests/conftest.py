@@ -49,6 +49,8 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         home = tmp_path_factory.mktemp("xdg")
         for kind in ("CACHE", "CONFIG", "DATA", "STATE"):
             patch.setenv(f"XDG_{kind}_HOME", str(home / kind.lower()))
+        (home / "auth.json").write_text("{}")
+        patch.setenv("REGISTRY_AUTH_FILE", str(home / "auth.json"))
         for name in ("NO_PROXY", "no_proxy"):
             known = ENVIRONMENT.get(name)
             patch.setenv(name, ",".join(filter(None, (known, "localhost", "127.0.0.1", "::1"))))

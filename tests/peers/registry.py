@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import time
@@ -33,7 +34,9 @@ def registry(program: str, place: Path, *, basic_auth: bool = False) -> Iterator
     config = place / "config.json"  # YAML, of which JSON is a part
     config.write_text(json.dumps(_config(place, port, basic_auth)))
     with (place / "log").open("wb") as log:
-        process = subprocess.Popen([program, "serve", str(config)], stdout=log, stderr=log)
+        # docker-registry takes REGISTRY_* for settings, REGISTRY_AUTH_FILE among them
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
+        process = subprocess.Popen([program, "serve", str(config)], env=environment, stdout=log, stderr=log)
         try:
             _wait(process, port, place / "log")
             yield f"localhost:{port}"
