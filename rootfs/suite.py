@@ -1,7 +1,7 @@
 """Suite: where packages come from, as a value: an archive, a suite of it, components, and who may sign it.
 
 Law: users' words become suites here; nothing is fetched. URLs are the archives' own (a lock names them); which mirror
-stands in for an archive is a setting. Sources: sources.list(5), snapshot-cloudflare.debian.org, "Machine-usable interface".
+stands in for an archive is a setting. Sources: sources.list(5); Debian snapshots, "Machine-usable interface".
 """
 
 from __future__ import annotations

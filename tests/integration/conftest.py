@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 from rootfs.store import DiskStore
 from tests.conftest import OrdinaryUser
+from tests.peers.mirror import Mirror, serve
 
 RECIPE = "recipes/wee.toml"
 
@@ -100,3 +102,13 @@ def _processes_of(user: OrdinaryUser, word: str) -> list[str]:
         except OSError:
             continue
     return lines
+
+
+@pytest.fixture(scope="session")
+def served(
+    debian_mirror: str, debian_security_mirror: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mirror]:
+    """The real archive behind a mirror on loopback, whose answers a test may damage (and clears before it begins)."""
+    upstream = {"debian": debian_mirror, "debian-security": debian_security_mirror}
+    with serve(upstream, tmp_path_factory.mktemp("mirror")) as mirror:
+        yield mirror

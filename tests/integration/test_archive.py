@@ -25,19 +25,10 @@ from rootfs.store import DiskStore
 from rootfs.suite import CANONICAL, Suite, from_mirror, package_url, standard_suites
 from rootfs.transport import HttpTransport
 from tests.fakes.reporter import ListReporter
-from tests.peers.mirror import Mirror, flip, serve
+from tests.peers.mirror import Mirror, flip
 
 pytestmark = pytest.mark.archive
 AMD64 = Architecture.parse("amd64")
-
-
-@pytest.fixture(scope="module")
-def served(
-    debian_mirror: str, debian_security_mirror: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mirror]:
-    upstream = {"debian": debian_mirror, "debian-security": debian_security_mirror}
-    with serve(upstream, tmp_path_factory.mktemp("mirror")) as mirror:
-        yield mirror
 
 
 @pytest.fixture
@@ -197,7 +188,7 @@ def test_the_index_of_another_architecture_is_read_whole(mirror: Mirror, transpo
 def test_a_snapshots_bytes_come_from_the_mirror_that_stands_in_for_it(
     mirror: Mirror, transport: Transport, tmp_path: Path, index: PackageIndex
 ) -> None:
-    """snapshot-cloudflare.debian.org cannot be had everywhere: the archive of today is asked under the name of a snapshot."""
+    """The snapshots cannot be had everywhere: the archive of today is asked under the name of one."""
     timestamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     suites = standard_suites("trixie", ["main"], security=False, snapshot=timestamp)
     mirrors = {suites[0].canonical: f"{mirror.url}/debian"}

@@ -5,25 +5,16 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from builder.cli import run
 from tests.conftest import ROOT, OrdinaryUser
-from tests.peers.mirror import Mirror, flip, serve
+from tests.peers.mirror import Mirror, flip
 
 pytestmark = pytest.mark.archive
-
-
-@pytest.fixture(scope="module")
-def served(
-    debian_mirror: str, debian_security_mirror: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mirror]:
-    upstream = {"debian": debian_mirror, "debian-security": debian_security_mirror}
-    with serve(upstream, tmp_path_factory.mktemp("mirror")) as mirror:
-        yield mirror
 
 
 class Bench:
