@@ -49,7 +49,7 @@ $(MADE): pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --editable . --group test --group lint --group fuzz; \
 	touch $@
 
-test: $(MADE) ## Run the whole suite; PYTEST_ARGS='-m "not compile"' and the like are passed on
+test: $(MADE) ## Run the whole suite; PYTEST_ARGS='-m "not compile and not sweep"' and the like are passed on
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 lint: $(MADE) ## Check style, format and types
