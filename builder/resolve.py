@@ -23,6 +23,7 @@ from rootfs.debian.package import Package
 from rootfs.debian.release import Release
 from rootfs.debian.solve import Selection, solve
 from rootfs.digest import Digest
+from rootfs.errors import RecipeError
 from rootfs.ports import read_blob
 from rootfs.suite import CANONICAL, Suite, package_url
 
@@ -37,6 +38,10 @@ def resolve(recipe: Recipe, architecture: Architecture, tools: Tools, *, now: in
     its security archive: a lock made a day later with the same packages gives the same image.
     """
     python = find(recipe.python.version)
+    if recipe.base.suite != python.suite:
+        raise RecipeError(
+            f"CPython {python.version} is not built on {recipe.base.suite} yet", hint=f'[base] suite = "{python.suite}"'
+        )
     releases = read_releases(recipe.base, tools, now=now)
     index = _read_index(releases, architecture, tools)
     runtime = select(index, recipe.base, RUNTIME_PACKAGES)
@@ -94,12 +99,10 @@ def _read_index(releases: Releases, architecture: Architecture, tools: Tools) ->
 
 def select(index: PackageIndex, base: Base, more: Sequence[str] = ()) -> Selection:
     """The packages of a base, and those it takes to have `more`."""
-    variant = {"custom": [], "essential": [], "apt": ["apt"], "minbase": ["apt", *_required(index)]}[base.variant]
+    variant = ["apt"] if base.variant in ("apt", "minbase") else []
+    if base.variant == "minbase":
+        variant += [package.name for package in index.with_priority("required")]
     return solve(index, [*variant, *base.packages, *more], deny=base.deny, essential=base.variant != "custom")
-
-
-def _required(index: PackageIndex) -> list[str]:
-    return [package.name for package in index.with_priority("required")]
 
 
 def _lock(

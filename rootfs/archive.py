@@ -25,10 +25,8 @@ from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, OcibuildError, RecipeError, ResolveError, TransferError
 from rootfs.keyring import pinned_keys, read_certificates, verify_release
 from rootfs.ports import Reporter, Request, Store, Transport, read_blob
-from rootfs.suite import CANONICAL, Suite, from_mirror, standard_suites
+from rootfs.suite import Suite, from_mirror
 from rootfs.url import redact
-
-__all__ = ["CANONICAL", "Download", "Suite", "fetch", "from_mirror", "read_index", "read_release", "standard_suites"]
 
 _RELEASE_LIMIT = 8 << 20
 _COMPRESSIONS = (".gz", ".xz", "")  # gzip first: it takes a tenth of the time of xz to decode

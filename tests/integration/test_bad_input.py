@@ -115,6 +115,12 @@ def test_a_component_the_suite_does_not_have_exits_4(bench: Bench, capsys: pytes
     assert "components: main" in capsys.readouterr().err
 
 
+def test_a_suite_that_cpython_is_not_built_on_exits_3(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.run("lock", "--set", "base.suite=bookworm") == 3
+    assert 'suite = "trixie"' in capsys.readouterr().err
+    assert not bench.lock.exists()
+
+
 def test_a_version_nobody_knows_exits_3(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.run("lock", "--set", "python.version=3.14.99") == 3
     assert "3.14.7" in capsys.readouterr().err

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from rootfs.architecture import Architecture
-from rootfs.archive import Download, Suite, fetch, read_index, read_release
+from rootfs.archive import Download, fetch, read_index, read_release
 from rootfs.bootstrap import bootstrap
 from rootfs.debian.deb import unpack
 from rootfs.debian.release import Release
 from rootfs.debian.solve import solve
 from rootfs.digest import Digest
 from rootfs.errors import OcibuildError, TransferError
-from rootfs.suite import package_url
+from rootfs.suite import Suite, package_url
 from tests.fakes.archive import DATE, Signer, release
 from tests.fakes.reporter import ListReporter
 from tests.fakes.store import MemoryStore

@@ -22,7 +22,7 @@ import pytest
 
 from builder.python.flags import TOOLCHAIN_PACKAGES
 from rootfs.architecture import Architecture
-from rootfs.archive import Download, Suite, fetch, read_index, read_release, standard_suites
+from rootfs.archive import Download, fetch, read_index, read_release
 from rootfs.debian.index import PackageIndex
 from rootfs.debian.package import Package
 from rootfs.debian.release import Release
@@ -31,7 +31,7 @@ from rootfs.debian.version import Version
 from rootfs.errors import ResolveError
 from rootfs.ports import read_blob
 from rootfs.store import DiskStore
-from rootfs.suite import package_url
+from rootfs.suite import Suite, package_url, standard_suites
 from rootfs.transport import HttpTransport
 from tests.fakes.reporter import ListReporter
 
