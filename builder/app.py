@@ -16,8 +16,10 @@ from builder.execute import execute
 from builder.lock import Lock
 from builder.oci.descriptor import MANIFEST, Descriptor, Platform
 from builder.oci.layout import write_layout
-from builder.plan import make_plan, rules_of, slim_parameters
-from builder.python.flags import configure_command
+from builder.plan import commands_of, make_plan, rules_of, slim_parameters
+from builder.python.lines import suite_for
+from builder.python.pip import fetch_pip
+from builder.python.versions import find
 from builder.recipe import Recipe
 from builder.registry.auth import Credentials, credentials_for
 from builder.registry.client import Registry
@@ -30,6 +32,9 @@ from rootfs.architecture import Architecture
 from rootfs.errors import HostError, LockError, RecipeError
 from rootfs.files import replacing
 from rootfs.ports import read_blob
+
+SHIPPED = (Path(__file__).parent / "_recipes", Path(__file__).parents[1] / "recipes")
+"""Where the recipes and profiles lie that come with us: in an install, and in a clone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,23 +61,23 @@ def find_recipe(name: str, *, overrides: Sequence[str] = (), lock: Path | None =
     The lock lies beside the recipe; a shipped recipe's lock lies in the current directory.
     """
     file_name = name if name.endswith(".toml") else f"{name}.toml"
-    shipped = [Path(__file__).parent / "_recipes", Path(__file__).parents[1] / "recipes"]
-    places = [Path(name), Path(file_name), Path("recipes") / file_name, *(place / file_name for place in shipped)]
+    places = [Path(name), Path(file_name), Path("recipes") / file_name, *(place / file_name for place in SHIPPED)]
     for path in places:
         if path.is_file():
             recipe = Recipe.parse(path.read_bytes(), at=str(path), overrides=overrides)
             recipe = _ready(recipe, path.parent)
-            beside = Path() if path.parent in shipped else path.parent
+            beside = Path() if path.parent in SHIPPED else path.parent
             return Found(recipe=recipe, path=path, lock_path=lock or beside / f"{path.stem}.lock.toml")
-    known = sorted({path.stem for place in shipped for path in place.glob("*.toml") if ".lock" not in path.name})
+    known = sorted({path.stem for place in SHIPPED for path in place.glob("*.toml") if ".lock" not in path.name})
     raise RecipeError(f"no such recipe: {name}", hint=f"give a path, or one of the shipped: {', '.join(known)}")
 
 
 def _ready(recipe: Recipe, directory: Path) -> Recipe:
-    """The recipe with its repositories' keys in it; what cannot be built is refused before anything is fetched."""
-    configure_command(recipe.python.variant, recipe.python.configure)
+    """The recipe with its suite and its repositories' keys in it; what cannot be built is refused before any fetch."""
+    commands_of(recipe, find(recipe.python.version).version)
     rules_of(slim_parameters(recipe.base))
-    return msgspec.structs.replace(recipe, base=with_keys(recipe.base, directory))
+    base = msgspec.structs.replace(recipe.base, suite=suite_for(recipe.python.version, recipe.base.suite))
+    return msgspec.structs.replace(recipe, base=with_keys(base, directory))
 
 
 def write_lock(found: Found, tools: Tools, *, epoch: int | None) -> Lock:
@@ -102,6 +107,8 @@ def read_lock(found: Found, tools: Tools, *, locked: bool, epoch: int | None) ->
 def build(found: Found, lock: Lock, tools: Tools, *, output: Path, tag: str | None) -> Built:
     """Have the image, as a layout at `output/<recipe's name>` under its tag."""
     tag = tag or found.recipe.tag(lock.python.version)
+    if wheel := lock.source_named("pip"):
+        fetch_pip(wheel, tools.transport, tools.store, tools.mirrors, tools.reporter)
     manifest = read_blob(tools.store, execute(make_plan(found.recipe, lock), tools))
     platform = Platform.of(Architecture.parse(lock.platform))
     descriptor = replace(Descriptor.of(MANIFEST, manifest), platform=platform)
@@ -123,17 +130,31 @@ def push_image(
     pushed = []
     for target in targets:
         reference = Reference.parse(target)
-        registry = Registry(
-            tools.transport,
-            reference,
-            plain_http=plain_http,
-            credentials=_credentials(reference, auth_files),
-            trusted_realms=trusted_realms,
+        registry = connect(
+            reference, tools, plain_http=plain_http, auth_files=auth_files, trusted_realms=trusted_realms
         )
         tag = reference.tag or built.tag
         push(tools.store, built.descriptor, registry, [tag], tools.reporter)
         pushed.append(reference)
     return pushed
+
+
+def connect(
+    reference: Reference,
+    tools: Tools,
+    *,
+    plain_http: bool,
+    auth_files: Sequence[Path],
+    trusted_realms: Sequence[str] = (),
+) -> Registry:
+    """The registry of a reference, with the user's own credentials for it."""
+    return Registry(
+        tools.transport,
+        reference,
+        plain_http=plain_http,
+        credentials=_credentials(reference, auth_files),
+        trusted_realms=trusted_realms,
+    )
 
 
 def _credentials(reference: Reference, auth_files: Sequence[Path]) -> Credentials | None:

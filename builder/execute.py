@@ -7,15 +7,12 @@ ports. A result is linked to its key only when it is whole, so whatever stops a 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from graphlib import TopologicalSorter
-from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from builder.compiling import KINDS as COMPILING
+from builder.compiling import run_stage
 from builder.oci.check import check_image
 from builder.oci.config import ImageConfig, rfc3339
 from builder.oci.descriptor import Platform
@@ -24,23 +21,18 @@ from builder.oci.layer import Layer, pack
 from builder.oci.manifest import Manifest
 from builder.oci.tar import archive
 from builder.plan import Step, rules_of
-from builder.python.compile import PythonOptions, compile_python
-from builder.python.source import fetch_source
-from builder.python.versions import find
+from builder.python.register import Registration, registered
 from builder.tools import Tools
+from builder.work import alone, place_of, result, result_tree
 from rootfs.architecture import Architecture
 from rootfs.archive import Download, fetching
 from rootfs.bootstrap import bootstrap
 from rootfs.configure.scripts import UnknownScriptError
 from rootfs.conventional import conventional
 from rootfs.debian.deb import Unpacked, unpack
-from rootfs.digest import Digest, canonical_json
-from rootfs.errors import LockError
-from rootfs.extract import extract
-from rootfs.files import host_error
-from rootfs.ports import Reporter, Store, read_blob
+from rootfs.digest import Digest
+from rootfs.ports import Store, read_blob
 from rootfs.slim import slim
-from rootfs.suite import CANONICAL
 from rootfs.tree import Tree, blobs_of, directory, file
 
 MOUNT_POINTS = ("build", "pip")
@@ -50,7 +42,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 def execute(plan: Step, tools: Tools) -> Digest:
     """Have the result of this step, and of all it rests on, in the store; the result's digest."""
-    steps = _missing(plan, tools.store)
+    steps = missing(plan, tools.store)
     if steps:
         with fetching(
             sorted(_downloads(steps), key=lambda download: -download.size),  # the longest to unpack begin first
@@ -61,14 +53,14 @@ def execute(plan: Step, tools: Tools) -> Digest:
             task="fetch .debs",
         ) as arriving:
             _run_all(steps, tools, arriving)
-    return _result(plan, tools.store)
+    return result(plan, tools.store)
 
 
 def _downloads(steps: Iterable[Step]) -> list[Download]:
     return [download for step in steps for download in step.downloads]
 
 
-def _missing(plan: Step, store: Store) -> list[Step]:
+def missing(plan: Step, store: Store) -> list[Step]:
     """The steps to run, inputs first: those without a whole result that something to be run needs."""
     needed: dict[Digest, Step] = {}
 
@@ -99,7 +91,9 @@ def _references(kind: str, data: bytes, store: Store) -> Iterator[Digest]:
                 yield child.digest
         case "layer":
             yield Layer.from_bytes(data).descriptor.digest
-        case "compile":
+        case "train":  # counters, in one blob
+            pass
+        case "install":
             for digest in _parts(data).values():
                 yield digest
                 yield from blobs_of(read_blob(store, digest))
@@ -108,7 +102,7 @@ def _references(kind: str, data: bytes, store: Store) -> Iterator[Digest]:
 
 
 def _parts(data: bytes) -> dict[str, Digest]:
-    """What a compile made: the digest of each part's Tree, by name."""
+    """What was installed: the digest of each part's Tree, by name."""
     return {name: Digest.parse(text) for name, text in json.loads(data).items()}
 
 
@@ -147,7 +141,7 @@ def _run_all(steps: list[Step], tools: Tools, arriving: Mapping[Digest, Future[N
 
 
 def _runs_programs(step: Step) -> bool:
-    return step.kind == "compile" or step.parameters.get("scripts", "native") != "native"
+    return step.kind in COMPILING or step.parameters.get("scripts", "native") != "native"
 
 
 def _run(step: Step, tools: Tools, arriving: Mapping[Digest, Future[None]]) -> None:
@@ -155,43 +149,17 @@ def _run(step: Step, tools: Tools, arriving: Mapping[Digest, Future[None]]) -> N
     for download in step.downloads:
         if download.digest in arriving:
             arriving[download.digest].result()
-    work = _WORK[step.kind]
     if step.kind == "fragment":
-        tools.store.link(step.key, work(step, tools))
+        tools.store.link(step.key, _fragment(step, tools))
         tools.reporter.advance(_UNPACK, 1)
-    elif step.kind == "compile":
-        with _alone(tools.work / step.key.hex[:16], tools.reporter):
+    elif step.kind in COMPILING:
+        with alone(place_of(step, tools), tools.reporter):
             if not _is_whole(step, tools.store):  # the other build may have made it
-                tools.store.link(step.key, work(step, tools))
+                tools.store.link(step.key, run_stage(step, tools))
     else:
         tools.reporter.begin(step.title)
-        tools.store.link(step.key, work(step, tools))
+        tools.store.link(step.key, _WORK[step.kind](step, tools))
         tools.reporter.finish(step.title)
-
-
-@contextmanager
-def _alone(place: Path, reporter: Reporter) -> Iterator[None]:
-    """No other process is in this block for the same place: who comes second waits, and says so."""
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(place.with_suffix(".lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            reporter.note(f"another build is at work in {place}: waiting for it")
-            lock.acquire()
-    except OSError as error:
-        raise host_error(error, place.parent) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _result(step: Step, store: Store) -> Digest:
-    result = store.lookup(step.key)
-    assert result is not None, f"{step.title} has no result"
-    return result
 
 
 def _fragment(step: Step, tools: Tools) -> Digest:
@@ -214,7 +182,7 @@ def _rootfs(step: Step, tools: Tools) -> Digest:
 def _configured(step: Step, tools: Tools) -> Tree:
     """The packages' Tree, configured by handlers, or by dpkg where the recipe wants or allows it."""
     store, parameters = tools.store, step.parameters
-    unpacked = [Unpacked.from_bytes(read_blob(store, _result(before, store))) for before in step.inputs]
+    unpacked = [Unpacked.from_bytes(read_blob(store, result(before, store))) for before in step.inputs]
     architecture, epoch = Architecture.parse(parameters["platform"]), parameters["epoch"]
     if parameters["scripts"] != "dpkg":
         try:
@@ -227,8 +195,8 @@ def _configured(step: Step, tools: Tools) -> Tree:
         one.package.name: Digest.parse(before.parameters["deb"])
         for one, before in zip(unpacked, step.inputs, strict=True)
     }
-    work = tools.work / step.key.hex[:16]
-    with _alone(work, tools.reporter):
+    work = place_of(step, tools)
+    with alone(work, tools.reporter):
         return conventional(
             unpacked,
             debs,
@@ -242,74 +210,29 @@ def _configured(step: Step, tools: Tools) -> Tree:
 
 
 def _slim(step: Step, tools: Tools) -> Digest:
-    tree = Tree.from_bytes(read_blob(tools.store, _result(step.inputs[0], tools.store)))
+    tree = result_tree(step.inputs[0], tools.store)
     return tools.store.put([slim(tree, rules_of(step.parameters)).tree.to_bytes()]).digest
 
 
 def _archive(step: Step, tools: Tools) -> Digest:
     store, epoch, compression = tools.store, step.parameters["epoch"], step.parameters["compression"]
-    tree = Tree.from_bytes(read_blob(store, _result(step.inputs[0], store)))
+    tree = result_tree(step.inputs[0], store)
     if compression == "none":
         return store.put(archive(tree, store, epoch=epoch, lowest=True)).digest
     return pack(tree, store, created_by="", epoch=epoch, compression=compression, lowest=True).descriptor.digest
 
 
-def _compile(step: Step, tools: Tools) -> Digest:
-    parameters, store = step.parameters, tools.store
-    release = find(parameters["version"])
-    if f"sha256:{release.source.hex}" != parameters["source"]:
-        raise LockError(
-            f"the lock's CPython {release.version} is not the release of that name",
-            because=f"expected {release.source}, the lock says {parameters['source']}",
-            hint="make the lock anew with `ocibuild lock RECIPE`",
-        )
-    mirror = tools.mirrors.get("debian", CANONICAL["debian"])
-    source = fetch_source(release, tools.transport, store, mirror, tools.reporter)
-    options = parameters["options"]
-    work = tools.work / step.key.hex[:16]
-    compiled = compile_python(
-        release=release,
-        source=source,
-        options=PythonOptions(
-            variant=options["variant"],
-            configure_args=tuple(options["configure"]),
-            pyc=options["pyc"],
-            pip=options["pip"],
-        ),
-        toolchain=toolchain_root(step.inputs[0], tools),
-        work=work,
-        epoch=parameters["epoch"],
-        jobs=tools.jobs,
-        store=store,
-        sandbox=tools.sandbox,
-        reporter=tools.reporter,
-    )
-    parts = {"python": compiled.python, "pip": compiled.pip}
-    digests = {name: str(store.put([tree.to_bytes()]).digest) for name, tree in parts.items()}
-    shutil.rmtree(work, ignore_errors=True)  # a failed compile's stays, for its logs
-    return store.put([canonical_json(digests)]).digest
-
-
-def toolchain_root(step: Step, tools: Tools) -> Path:
-    """The directory of a toolchain whose step has run, extracted once for all compiles that use it."""
-    tree = _result(step, tools.store)
-    root = tools.work / "roots" / tree.hex[:16]
-    with _alone(root, tools.reporter):
-        if not root.exists():
-            tools.reporter.begin("extract the toolchain")
-            extract(Tree.from_bytes(read_blob(tools.store, tree)), tools.store, root)
-            tools.reporter.finish("extract the toolchain")
-    return root
-
-
 def _layer(step: Step, tools: Tools) -> Digest:
     parameters, store = step.parameters, tools.store
-    content = read_blob(store, _result(step.inputs[0], store))
-    if step.inputs[0].kind == "compile":
+    content = read_blob(store, result(step.inputs[0], store))
+    if step.inputs[0].kind == "install":
         content = read_blob(store, _parts(content)[parameters["part"]])
     tree = Tree.from_bytes(content)
     if len(step.inputs) > 1:
-        below = Tree.from_bytes(read_blob(store, _result(step.inputs[1], store)))
+        below = result_tree(step.inputs[1], store)
+        if said := parameters["register"]:
+            said = Registration(**{**said, "depends": tuple(said["depends"])})
+            tree = registered(tree, below, said, store)
         tree = tree.dated(parameters["epoch"]).changes_since(below)
     layer = pack(
         tree,
@@ -336,7 +259,7 @@ def _image(step: Step, tools: Tools) -> Digest:
         working_dir=said["workdir"],
         labels=said["labels"],
     )
-    layers = [Layer.from_bytes(read_blob(store, _result(before, store))) for before in step.inputs]
+    layers = [Layer.from_bytes(read_blob(store, result(before, store))) for before in step.inputs]
     annotations = {
         "org.opencontainers.image.created": rfc3339(epoch),
         "org.opencontainers.image.version": version,
@@ -349,11 +272,9 @@ def _image(step: Step, tools: Tools) -> Digest:
 
 
 _WORK: Mapping[str, Callable[[Step, Tools], Digest]] = {
-    "fragment": _fragment,
     "rootfs": _rootfs,
     "slim": _slim,
     "archive": _archive,
-    "compile": _compile,
     "layer": _layer,
     "image": _image,
 }

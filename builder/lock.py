@@ -29,14 +29,18 @@ class LockedRelease(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     signers: tuple[str, ...]
 
 
-class LockedSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A source tarball; `urls` in the order in which they are tried; sizes in bytes."""
+class LockedSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A source tarball, or pip's wheel; `urls` in the order in which they are tried.
+
+    `size` is in bytes, None where nobody has said; `vouched` names what spoke for the digest when the lock was made.
+    """
 
     name: str
     version: str
     urls: tuple[str, ...]
-    size: int
+    size: int | None = None
     sha256: str
+    vouched: tuple[str, ...] = ()
 
 
 class LockedPackage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,6 +60,20 @@ class LockedPackage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return Digest("sha256", self.sha256)
 
 
+class LockedProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The profile that leads a build, and what it was trained for: it fits nothing else (see `python.profile`).
+
+    `digest` is that of its canonical tar. `source` is CPython's sha256, `commands` the digest of what configured,
+    compiled and trained it; `compiler` and `headers` are packages with their versions.
+    """
+
+    digest: str
+    source: str
+    commands: str
+    compiler: tuple[str, ...]
+    headers: tuple[str, ...]
+
+
 class Lock(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a recipe came to on one platform. `epoch` is the time stamp of everything made (seconds)."""
 
@@ -66,6 +84,7 @@ class Lock(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     release: tuple[LockedRelease, ...]
     source: tuple[LockedSource, ...]
     package: tuple[LockedPackage, ...]
+    profile: LockedProfile | None = None
 
     @classmethod
     def parse(cls, data: bytes, *, at: str) -> Lock:
@@ -74,6 +93,8 @@ class Lock(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             lock = msgspec.convert(tomllib.loads(data.decode("utf-8")), cls)
             for sha256 in (*(s.sha256 for s in lock.source), *(p.sha256 for p in lock.package)):
                 Digest("sha256", sha256)
+            if lock.profile is not None:
+                Digest.parse(lock.profile.digest)
             if lock.schema != SCHEMA:
                 raise ValueError(f"schema {lock.schema}; this version reads {SCHEMA}")
         except (ValueError, IntegrityError) as error:
@@ -88,15 +109,20 @@ class Lock(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def to_bytes(self) -> bytes:
         """The lock file."""
-        return (_HEADER + tomli_w.dumps(msgspec.to_builtins(self))).encode()
+        value = {name: part for name, part in msgspec.to_builtins(self).items() if part is not None}
+        return (_HEADER + tomli_w.dumps(value)).encode()
 
     @property
     def python(self) -> LockedSource:
         """CPython's source; LockError when the lock is of a rootfs alone."""
-        for source in self.source:
-            if source.name == "cpython":
-                return source
+        source = self.source_named("cpython")
+        if source is not None:
+            return source
         raise LockError("the lock names no source of CPython", hint="make it anew with `ocibuild lock RECIPE`")
+
+    def source_named(self, name: str) -> LockedSource | None:
+        """The source of this name, if there is one."""
+        return next((source for source in self.source if source.name == name), None)
 
     def packages(self, set_name: str) -> tuple[LockedPackage, ...]:
         """The packages of one set, by name."""

@@ -13,15 +13,20 @@ from typing import Any
 import msgspec
 
 from builder.lock import Lock, LockedPackage
-from builder.python.flags import configure_command
+from builder.python.flags import Commands, Options, commands
+from builder.python.lines import line_of
+from builder.python.packages import packages_for
 from builder.recipe import Base, Recipe
 from builder.suites import suites_of
+from rootfs.architecture import Architecture
 from rootfs.archive import Download
 from rootfs.digest import Digest
+from rootfs.errors import LockError
 from rootfs.slim import Rule, named, paths
 from rootfs.suite import sources_file
 
-REVISIONS = {"fragment": 2, "rootfs": 3, "slim": 1, "archive": 1, "compile": 1, "layer": 2, "image": 1}
+REVISIONS = {"fragment": 2, "rootfs": 3, "slim": 1, "archive": 1, "layer": 2, "image": 1}
+REVISIONS |= {"configure": 1, "instrument": 1, "train": 1, "compile": 2, "install": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,14 +70,21 @@ def make_plan(recipe: Recipe, lock: Lock) -> Step:
     """The step that makes the image; everything else hangs below it."""
     fragments = {package.digest: _fragment(package) for package in lock.package}
     base = _slimmed(recipe.base, _rootfs("runtime", recipe.base, lock, fragments))
-    toolchain = _rootfs("toolchain", recipe.base, lock, fragments)
-    compiled = _compile(recipe, lock, toolchain)
+    installed = _installed(recipe, lock)
     layers = [
         _layer("base", base, recipe, lock, f"Debian {recipe.base.suite}: {len(lock.packages('runtime'))} packages"),
-        _layer("python", compiled, recipe, lock, f"CPython {lock.python.version}, {recipe.python.variant}", upon=base),
+        _layer(
+            "python",
+            installed,
+            recipe,
+            lock,
+            f"CPython {lock.python.version}, {recipe.python.variant}",
+            upon=base,
+            register=_registration(recipe, lock),
+        ),
     ]
     if recipe.python.pip:
-        layers.append(_layer("pip", compiled, recipe, lock, "pip, from CPython's own source", upon=base))
+        layers.append(_layer("pip", installed, recipe, lock, "pip, from CPython's own source", upon=base))
     image = msgspec.to_builtins(recipe.image)
     parameters = {
         "image": image,
@@ -143,26 +155,108 @@ def rules_of(parameters: Mapping[str, Any]) -> list[Rule]:
     return [*rules, globs] if globs.filters else rules
 
 
-def _compile(recipe: Recipe, lock: Lock, toolchain: Step) -> Step:
-    source = lock.python
+def train_step(recipe: Recipe, lock: Lock) -> Step:
+    """The step that makes the profile a build is led by: a build that counts, and the training."""
+    said = commands_of(recipe, lock.python.version)
+    toolchain, configured = _configured_source(recipe, lock, said)
+    instrumented = _stage(
+        "instrument", "compile to count", {"instrument": said.instrument}, lock, toolchain, configured
+    )
+    return _stage("train", "train", {"train": said.train}, lock, toolchain, instrumented)
+
+
+def commands_of(recipe: Recipe, version: str) -> Commands:
+    """Every command of the recipe's compile; RecipeError for what this version of CPython cannot do."""
+    python = recipe.python
+    options = Options(
+        variant=python.variant,
+        configure=python.configure,
+        shared=python.shared,
+        free_threaded=python.free_threaded,
+        jit=python.jit,
+        march=python.march,
+        compiler=python.compiler,
+        training=python.training,
+        train_without=python.train_without,
+    )
+    return commands(line_of(version), options)
+
+
+def _configured_source(recipe: Recipe, lock: Lock, said: Commands) -> tuple[Step, Step]:
+    """The toolchain, and the source as configured with it."""
+    fragments = {package.digest: _fragment(package) for package in lock.package}
+    toolchain = _rootfs("toolchain", recipe.base, lock, fragments)
+    parameters = {
+        "version": lock.python.version,
+        "source": f"sha256:{lock.python.sha256}",
+        "configure": said.configure,
+        "freeze": said.freeze,
+    }
+    return toolchain, _stage("configure", f"configure CPython {lock.python.version}", parameters, lock, toolchain)
+
+
+def _stage(kind: str, title: str, parameters: Mapping[str, Any], lock: Lock, *inputs: Step) -> Step:
+    """A stage of the compile; the first of its inputs is the toolchain."""
+    always = {"platform": lock.platform, "epoch": lock.epoch}
+    return Step(kind=kind, title=title, parameters={**msgspec.to_builtins(parameters), **always}, inputs=inputs)
+
+
+def _installed(recipe: Recipe, lock: Lock) -> Step:
+    """CPython and pip as the image carries them."""
+    python, source = recipe.python, lock.python
+    said = commands_of(recipe, source.version)
+    toolchain, configured = _configured_source(recipe, lock, said)
+    profile = None if python.variant == "plain" else _profile(lock)
+    made = {"compile": said.compile, "install": said.install, "profile": profile}
+    compiled = _stage(
+        "compile", f"compile CPython {source.version} ({python.variant})", made, lock, toolchain, configured
+    )
+    pip = lock.source_named("pip") if python.pip else None
     parameters = {
         "version": source.version,
-        "source": f"sha256:{source.sha256}",
-        "configure": list(configure_command(recipe.python.variant, recipe.python.configure)),
-        "options": msgspec.to_builtins(recipe.python) | {"version": source.version},
-        "platform": lock.platform,
-        "epoch": lock.epoch,
+        "modules": python.modules,
+        "without": python.without,
+        "pyc": python.pyc,
+        "pip": bool(python.pip),
+        "wheel": f"sha256:{pip.sha256}" if pip else None,
     }
-    title = f"compile CPython {source.version} ({recipe.python.variant})"
-    return Step(kind="compile", title=title, parameters=parameters, inputs=(toolchain,))
+    return _stage("install", f"install CPython {source.version}", parameters, lock, toolchain, compiled)
 
 
-def _layer(part: str, content: Step, recipe: Recipe, lock: Lock, created_by: str, upon: Step | None = None) -> Step:
-    """A layer of one part of a step's result, less what the tree below it already holds."""
+def _profile(lock: Lock) -> str:
+    """The digest of the profile; without one gcc would only leave its optimisations out, and say nothing."""
+    if lock.profile is None:
+        raise LockError("the lock names no profile", hint="`ocibuild profile train RECIPE` trains and pins one")
+    return lock.profile.digest
+
+
+def _registration(recipe: Recipe, lock: Lock) -> dict[str, Any]:
+    """What dpkg is told of the interpreter."""
+    python = recipe.python
+    needed = packages_for(recipe.base.suite, line_of(lock.python.version), tkinter="tkinter" in python.modules)
+    return {
+        "version": lock.python.version,
+        "variant": python.variant,
+        "architecture": Architecture.parse(lock.platform).debian,
+        "depends": list(needed.libraries),
+    }
+
+
+def _layer(
+    part: str,
+    content: Step,
+    recipe: Recipe,
+    lock: Lock,
+    created_by: str,
+    upon: Step | None = None,
+    register: Mapping[str, Any] | None = None,
+) -> Step:
+    """A layer of one part of a step's result, less what is below it already; `register` has dpkg know the part."""
     parameters = {
         "part": part,
         "created_by": created_by,
         "compression": recipe.image.compression,
+        "register": register,
         "epoch": lock.epoch,
     }
     inputs = (content,) if upon is None else (content, upon)

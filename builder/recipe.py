@@ -33,6 +33,10 @@ SYSTEMD = (
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_length=64)]
 Scripts = Literal["native", "run", "dpkg"]
 Variant = Literal["custom", "essential", "apt", "minbase"]
+Compression = Annotated[str, Meta(pattern=r"^(gzip|zstd)(:[0-9]{1,2})?$")]
+March = Annotated[str, Meta(pattern=r"^[a-z0-9.-]*$", max_length=32)]
+ModuleName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$", max_length=64)]
+PipVersion = Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=32)]
 PythonVersion = Annotated[str, Meta(pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+((a|b|rc)[0-9]+)?)?$")]
 
 
@@ -51,14 +55,15 @@ class Repository(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Base(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[base]`: the Debian below CPython, or by itself (`ocibuild rootfs`).
 
-    `variant` is what comes along with `packages`: nothing (`custom`), the Essential packages (`essential`), those and
-    apt (`apt`), those and Priority: required (`minbase`). `security`, `updates`, `backports` add the archives
-    of these names; `snapshot` (a timestamp) takes all as they were then. `slim` names rules of what to leave out,
-    `exclude_paths` and `include_paths` are dpkg's globs. `maintainer_scripts`: `native` knows the effect of each or
-    stops; `run` has dpkg run them all when one is unknown; `dpkg` always.
+    `suite` left empty is the one that the CPython version wants. `variant` is what comes along with `packages`:
+    nothing (`custom`), the Essential packages (`essential`), those and apt (`apt`), those and Priority: required
+    (`minbase`); `omit` names packages that stay out although others depend on them. `security`, `updates`, `backports`
+    add the archives of these names; `snapshot` (a timestamp) takes all as they were then. `slim` names rules of what
+    to leave out, `exclude_paths` and `include_paths` are dpkg's globs. `maintainer_scripts`: `native` knows the effect
+    of each or stops; `run` has dpkg run them all when one is unknown; `dpkg` always.
     """
 
-    suite: str = "trixie"
+    suite: str = ""
     components: tuple[str, ...] = ("main",)
     security: bool = True
     updates: bool = False
@@ -67,6 +72,7 @@ class Base(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     repository: tuple[Repository, ...] = ()
     variant: Variant = "essential"
     packages: tuple[str, ...] = ()
+    omit: tuple[str, ...] = ()
     deny: tuple[str, ...] = SYSTEMD
     slim: tuple[str, ...] = ()
     exclude_paths: tuple[str, ...] = ()
@@ -80,20 +86,36 @@ class Base(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Python(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[python]`: the interpreter. `version` is exact or a line (`3.14`: the newest known)."""
+    """`[python]`: the interpreter. `version` is exact or a line (`3.14`: the newest known).
+
+    `variant` is plain, optimized (PGO) or optimized-lto (PGO and LTO). `modules` asks for what is left out by default,
+    `without` leaves more out. `shared` puts libpython into a file of its own; `free_threaded` is the build without a
+    GIL (3.13+), `jit` the one with the just-in-time compiler (3.14+); `march` a CPU level (`x86-64-v3`); `pip` is the
+    bundled one, none, or an exact version. `training` in `parallel` is faster and gives another profile every time;
+    `train_without` leaves tests out of it.
+    """
 
     version: PythonVersion
     variant: Literal["plain", "optimized", "optimized-lto"] = "plain"
     configure: tuple[str, ...] = ()
+    modules: tuple[Literal["tkinter"], ...] = ()
+    without: tuple[ModuleName, ...] = ()
+    shared: bool = False
+    free_threaded: bool = False
+    jit: bool = False
+    march: March = ""
+    compiler: Literal["gcc", "clang"] = "gcc"
     pyc: Literal["unchecked-hash", "none"] = "unchecked-hash"
-    pip: bool = True
+    pip: bool | PipVersion = True
+    training: Literal["serial", "parallel"] = "serial"
+    train_without: tuple[ModuleName, ...] = ()
 
 
 class Image(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[image]`: the config of the image (image-spec, config.md) and its tag; `{version}` is CPython's."""
 
     tag: str
-    compression: Literal["gzip", "zstd"] = "gzip"
+    compression: Compression = "gzip"
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ("python3",)
     env: dict[str, str] = {}

@@ -7,15 +7,19 @@ the image is built.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
 from builder.lock import SCHEMA, Lock, LockedPackage, LockedRelease, LockedSource
-from builder.python.flags import RUNTIME_PACKAGES, TOOLCHAIN_PACKAGES
+from builder.python.lines import suite_for
+from builder.python.packages import SuitePackages, packages_for
+from builder.python.pip import lock_pip
 from builder.python.versions import PythonRelease, find
 from builder.recipe import Base, Recipe
 from builder.suites import suites_of
 from builder.tools import Tools
+from builder.vouch import vouched
 from rootfs.architecture import Architecture
 from rootfs.archive import read_index, read_release
 from rootfs.debian.index import PackageIndex
@@ -23,7 +27,6 @@ from rootfs.debian.package import Package
 from rootfs.debian.release import Release
 from rootfs.debian.solve import Selection, solve
 from rootfs.digest import Digest
-from rootfs.errors import RecipeError
 from rootfs.ports import read_blob
 from rootfs.suite import CANONICAL, Suite, package_url
 
@@ -38,20 +41,40 @@ def resolve(recipe: Recipe, architecture: Architecture, tools: Tools, *, now: in
     its security archive: a lock made a day later with the same packages gives the same image.
     """
     python = find(recipe.python.version)
-    if recipe.base.suite != python.suite:
-        raise RecipeError(
-            f"CPython {python.version} is not built on {recipe.base.suite} yet", hint=f'[base] suite = "{python.suite}"'
-        )
-    releases = read_releases(recipe.base, tools, now=now)
+    base = msgspec.structs.replace(recipe.base, suite=suite_for(python.version, recipe.base.suite))
+    names = _names(recipe, python, base.suite)
+    releases = read_releases(base, tools, now=now)
     index = _read_index(releases, architecture, tools)
-    runtime = select(index, recipe.base, RUNTIME_PACKAGES)
-    toolchain = solve(index, TOOLCHAIN_PACKAGES, deny=recipe.base.deny)
+    runtime = select(index, base, names.runtime)
+    toolchain = solve(index, names.toolchain, deny=base.deny)
     tools.reporter.note(
-        f"resolved {recipe.base.suite}: {len(runtime.packages)} packages, {len(toolchain.packages)} to compile with; "
+        f"resolved {base.suite}: {len(runtime.packages)} packages, {len(toolchain.packages)} to compile with; "
         f"CPython {python.version}"
     )
     sets = {"runtime": runtime.packages, "toolchain": toolchain.packages}
-    return _lock(recipe.digest, architecture, releases, sets, (_source(python),), epoch)
+    sources = (_source(python, vouched(python, releases, tools, now=now)), *_pip(recipe, python, tools))
+    return _lock(recipe.digest, architecture, releases, sets, sources, epoch)
+
+
+def _names(recipe: Recipe, python: PythonRelease, suite: str) -> SuitePackages:
+    """The packages by name that a recipe's `[python]` asks for."""
+    said = recipe.python
+    return packages_for(
+        suite,
+        python.facts,
+        tkinter="tkinter" in said.modules,
+        clang=said.compiler == "clang",
+        jit=said.jit,
+    )
+
+
+def _pip(recipe: Recipe, python: PythonRelease, tools: Tools) -> tuple[LockedSource, ...]:
+    """pip's wheel, unless the recipe wants none, or the one that this CPython bundles."""
+    asked = recipe.python.pip
+    version = (python.facts.pip if asked else "") if isinstance(asked, bool) else asked
+    if not version:
+        return ()
+    return (lock_pip(version, python.numbers, tools.transport, tools.store, tools.mirrors, tools.reporter),)
 
 
 def resolve_rootfs(base: Base, architecture: Architecture, tools: Tools, *, now: int, epoch: int | None = None) -> Lock:
@@ -79,11 +102,14 @@ def explain(name: str, base: Base, architecture: Architecture, tools: Tools, *, 
 
 
 def read_releases(base: Base, tools: Tools, *, now: int) -> Releases:
-    """The verified Releases of a base's suites."""
-    return [
-        (suite, read_release(suite, transport=tools.transport, store=tools.store, mirrors=tools.mirrors, now=now))
-        for suite in suites_of(base)
-    ]
+    """The verified Releases of a base's suites, asked for all at once."""
+    suites = suites_of(base)
+
+    def read(suite: Suite) -> Release:
+        return read_release(suite, transport=tools.transport, store=tools.store, mirrors=tools.mirrors, now=now)
+
+    with ThreadPoolExecutor(len(suites), thread_name_prefix="release") as pool:
+        return list(zip(suites, pool.map(read, suites), strict=True))
 
 
 def _read_index(releases: Releases, architecture: Architecture, tools: Tools) -> PackageIndex:
@@ -135,13 +161,15 @@ def _release(suite: Suite, release: Release) -> LockedRelease:
     )
 
 
-def _source(python: PythonRelease) -> LockedSource:
+def _source(python: PythonRelease, rungs: tuple[str, ...]) -> LockedSource:
+    pool = (f"{CANONICAL['debian']}/{python.pool}",) if python.pool else ()
     return LockedSource(
         name="cpython",
         version=python.version,
-        urls=(python.upstream, f"{CANONICAL['debian']}/{python.pool}"),
+        urls=(python.upstream, *pool),
         size=python.size,
         sha256=python.source.hex,
+        vouched=rungs,
     )
 
 

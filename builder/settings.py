@@ -5,19 +5,22 @@ Law: with `builder.cli` the only place that reads the environment. No setting ma
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from platformdirs import user_cache_path, user_config_path
 
+from builder.python.pip import PYPI
 from rootfs.errors import UsageError
 
 APT = Path("/etc/apt")
+PIP = (Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"))
 _PREFIX = "OCIBUILD_"
 
 
@@ -38,12 +41,14 @@ class Setting:
 class Settings:
     """All settings. `store` is a directory, mirrors are base URLs, `jobs` a number.
 
-    `proxy` (URL), `no_proxy` (a list with commas), `ca_bundle` (a file of PEM certificates) and `trusted_realms` (the
-    hosts of token servers that may be told a registry's password, with commas) may be empty."""
+    `pypi` is the URL of a package index (PEP 503). `proxy` (URL), `no_proxy` (a list with commas), `ca_bundle` (a file
+    of PEM certificates) and `trusted_realms` (the hosts of token servers that may be told a registry's password, with
+    commas) may be empty."""
 
     store: Setting
     mirror: Setting
     security_mirror: Setting
+    pypi: Setting
     jobs: Setting
     proxy: Setting
     no_proxy: Setting
@@ -56,14 +61,21 @@ class Settings:
 
     @property
     def mirrors(self) -> dict[str, str]:
-        """Base URL by archive, as `rootfs.archive` wants it."""
-        return {"debian": self.mirror.value, "debian-security": self.security_mirror.value}
+        """Base URL by archive, as `rootfs.suite.from_mirror` wants it."""
+        return {"debian": self.mirror.value, "debian-security": self.security_mirror.value, PYPI: self.pypi.value}
 
 
 def read_settings(
-    flags: Mapping[str, object], *, environment: Mapping[str, str] | None = None, apt: Path = APT
+    flags: Mapping[str, object],
+    *,
+    environment: Mapping[str, str] | None = None,
+    apt: Path = APT,
+    pip: Sequence[Path] = PIP,
 ) -> Settings:
-    """The settings in force; UsageError when the config file or a value is not as it must be."""
+    """The settings in force; UsageError when the config file or a value is not as it must be.
+
+    `apt` is the directory of the host's apt sources, `pip` the host's config files of pip, the best first.
+    """
     environment = os.environ if environment is None else environment
     config_file = user_config_path("ocibuild") / "config.toml"
     config = _config(config_file)
@@ -73,6 +85,7 @@ def read_settings(
         "store": [Setting(value=str(user_cache_path("ocibuild")), origin="default")],
         "mirror": _found(hosts.get("debian"), f"{apt}"),
         "security_mirror": _found(hosts.get("debian-security"), f"{apt}"),
+        "pypi": _pip_index(environment, pip),
         "jobs": [Setting(value=str(len(os.sched_getaffinity(0))), origin="this machine's cores")],
         "proxy": [
             *_found(environment.get("PKG_PROXY"), "PKG_PROXY"),
@@ -88,6 +101,7 @@ def read_settings(
     defaults = {
         "mirror": "https://ftp.debian.org/debian",
         "security_mirror": "https://security.debian.org/debian-security",
+        "pypi": PYPI,
     }
     chosen = {}
     for name in Settings.__slots__:
@@ -129,7 +143,7 @@ def _found(value: str | None, origin: str) -> list[Setting]:
 
 
 def _check(settings: Mapping[str, Setting]) -> None:
-    for name in ("mirror", "security_mirror", "proxy"):
+    for name in ("mirror", "security_mirror", "pypi", "proxy"):
         value = settings[name].value
         if value and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
             raise UsageError(
@@ -171,3 +185,19 @@ def _apt_mirrors(apt: Path) -> dict[str, str]:
         if uri.startswith(("http://", "https://")) and archive in ("debian", "debian-security"):
             mirrors.setdefault(archive, uri.rstrip("/"))
     return mirrors
+
+
+def _pip_index(environment: Mapping[str, str], host: Sequence[Path]) -> list[Setting]:
+    """The package index this user's pip uses: its variable, then its files, the user's own before the host's."""
+    named = environment.get("PIP_INDEX_URL")
+    chosen = environment.get("PIP_CONFIG_FILE")
+    user = [user_config_path("pip") / "pip.conf", Path.home() / ".pip" / "pip.conf"]
+    for path in [] if named else [*([Path(chosen)] if chosen else []), *user, *host]:
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read_string(path.read_text())
+        except (OSError, UnicodeDecodeError, configparser.Error):
+            continue
+        if found := parser.get("global", "index-url", fallback="").strip():
+            return [Setting(value=found, origin=str(path))]
+    return _found(named, "PIP_INDEX_URL")

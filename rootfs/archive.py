@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import deflate
 
 from rootfs.architecture import Architecture
-from rootfs.debian.index import TABLE_REVISION, PackageIndex, PackagesFile
+from rootfs.debian.index import TABLE_REVISION, PackageIndex, PackagesFile, Text
 from rootfs.debian.release import IndexFile, Release
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, OcibuildError, RecipeError, ResolveError, TransferError
@@ -73,7 +73,8 @@ def read_release(suite: Suite, *, transport: Transport, store: Store, mirrors: M
         error.at = error.at or redact(url)
         raise
     for evidence in filter(None, (data, signature)):
-        store.put([evidence])
+        if not store.exists(Digest.of(evidence)):
+            store.put([evidence])
     return release
 
 
@@ -87,19 +88,51 @@ def read_index(
     reporter: Reporter,
 ) -> PackageIndex:
     """The packages of all the suites' components for one architecture (and `all`)."""
+    listed = [
+        (suite, release, path, wanted)
+        for suite, release in suites
+        for component in suite.components
+        for path, wanted in _index_files(suite, release, component, architecture)
+    ]
     index = PackageIndex()
-    for suite, release in suites:
-        for component in suite.components:
-            for path, wanted in _index_files(suite, release, component, architecture):
-                download = _index_download(suite, release, path, wanted)
-                fetch([download], transport=transport, store=store, mirrors=mirrors, reporter=reporter, task="indexes")
-                index.add_file(
-                    _packages(release, path, wanted, store),
-                    suite.archive,
-                    suites={suite.name, release.suite, release.codename},
-                    pin=release.priority,
-                )
+    with fetching(
+        [_index_download(suite, release, path, wanted) for suite, release, path, wanted in listed],
+        transport=transport,
+        store=store,
+        mirrors=mirrors,
+        reporter=reporter,
+        task="indexes",
+    ) as arriving:
+        for suite, release, path, wanted in listed:
+            if wanted.digest in arriving:
+                arriving[wanted.digest].result()
+            index.add_file(
+                _packages(release, path, wanted, store),
+                suite.archive,
+                suites={suite.name, release.suite, release.codename},
+                pin=release.priority,
+            )
     return index
+
+
+def read_listed(
+    suite: Suite,
+    release: Release,
+    name: str,
+    *,
+    transport: Transport,
+    store: Store,
+    mirrors: Mapping[str, str],
+    reporter: Reporter,
+) -> bytes | None:
+    """The text of a file that the Release lists, as `main/source/Sources`, in any compression; None: it lists none."""
+    for path in (f"{name}{suffix}" for suffix in _COMPRESSIONS):
+        wanted = release.files.get(path)
+        if wanted is not None:
+            download = _index_download(suite, release, path, wanted)
+            fetch([download], transport=transport, store=store, mirrors=mirrors, reporter=reporter, task=name)
+            return bytes(_index_text(release, path, read_blob(store, wanted.digest)))
+    return None
 
 
 def _index_files(
@@ -142,14 +175,14 @@ def _packages(release: Release, path: str, wanted: IndexFile, store: Store) -> P
     return packages
 
 
-def _index_text(release: Release, path: str, data: bytes) -> bytes:
+def _index_text(release: Release, path: str, data: bytes) -> Text:
     try:
         if path.endswith(".xz"):
             return lzma.decompress(data)
         if not path.endswith(".gz"):
             return data
         plain = release.files.get(path.removesuffix(".gz"))
-        text = bytes(deflate.gzip_decompress(data))
+        text = deflate.gzip_decompress(data)
         # libdeflate stops after the first member of a gzip file
         return text if plain is not None and len(text) == plain.size else gzip.decompress(data)
     except (lzma.LZMAError, zlib.error, deflate.DeflateError, ValueError, OSError, EOFError) as error:

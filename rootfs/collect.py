@@ -1,7 +1,8 @@
 """Host directory -> Tree: what a sandboxed command installed, as a value with its contents in the Store.
 
 Law: reads one directory, follows no link, and keeps nothing of the host in the Tree: everything is root's, times are
-0, the order is the Tree's. The same files give the same Tree and the same blob wherever they lie.
+0 unless they are asked for, the order is the Tree's. The same files give the same Tree and the same blob wherever they
+lie.
 """
 
 from __future__ import annotations
@@ -26,24 +27,38 @@ class _Found:
     path: str
     place: bytes
     status: os.stat_result
+    times: bool
 
     def entry(self, kind: Kind, *, link: str = "", content: bytes | Slice = b"") -> FileEntry:
-        mode = stat.S_IMODE(self.status.st_mode)
-        return FileEntry(path=self.path, kind=kind, mode=mode, link=link, content=content)
+        mode, mtime = stat.S_IMODE(self.status.st_mode), int(self.status.st_mtime) if self.times else 0
+        return FileEntry(path=self.path, kind=kind, mode=mode, mtime=mtime, link=link, content=content)
+
+    def is_still(self, entry: FileEntry | None) -> bool:
+        """Whether this is the file that was extracted from the entry, untouched: by mode, size and time, as make(1)."""
+        return (
+            entry is not None
+            and entry.kind is Kind.FILE
+            and (entry.mode, entry.mtime, entry.size)
+            == (stat.S_IMODE(self.status.st_mode), int(self.status.st_mtime), self.status.st_size)
+        )
 
 
-def collect(directory: Path, store: Store, *, prefix: str = "") -> Tree:
+def collect(
+    directory: Path, store: Store, *, prefix: str = "", times: bool = False, since: Tree | None = None
+) -> Tree:
     """The Tree of what lies in `directory`, each path below `prefix` (whose own directories are not entries).
 
-    Modes are the disk's; uid, gid and mtime are 0. All file contents are one blob. Of several names of a file the
-    first in path order is the file, the others are hard links. Sockets, fifos, devices and extended attributes are
-    left out. HostError when something cannot be read.
+    Modes are the disk's; uid and gid are 0, and so is mtime unless `times` asks for the disk's (in whole seconds). All
+    file contents are one blob; those of files that are still as in `since`, the Tree that was extracted to
+    `directory`, are its. Of several names of a file the first in path order is the file, the others are hard links.
+    Sockets, fifos, devices and extended attributes are left out. HostError when something cannot be read.
     """
     try:
-        found = list(_walk(os.fsencode(directory), normalise(prefix)))
+        found = list(_walk(os.fsencode(directory), normalise(prefix), times))
         entries = [entry for item in found if (entry := _entry_without_content(item))]
     except OSError as error:
         raise _unreadable(error) from error
+    before = since or Tree()
     first: dict[tuple[int, int], _Found] = {}
     for item in found:
         if not stat.S_ISREG(item.status.st_mode):
@@ -51,19 +66,23 @@ def collect(directory: Path, store: Store, *, prefix: str = "") -> Tree:
         file = first.setdefault((item.status.st_dev, item.status.st_ino), item)
         if file is not item:
             entries.append(item.entry(Kind.HARDLINK, link=file.path))
-    return Tree([*entries, *_store_files(first.values(), store)])
+    still = [item for item in first.values() if item.is_still(before.get(item.path))]
+    kept = {item.path for item in still}
+    changed = [item for item in first.values() if item.path not in kept]
+    entries += [item.entry(Kind.FILE, content=before[item.path].content) for item in still]
+    return Tree([*entries, *_store_files(changed, store)])
 
 
-def _walk(place: bytes, path: str) -> Iterator[_Found]:
+def _walk(place: bytes, path: str, times: bool) -> Iterator[_Found]:
     """Everything below a directory, in path order: by the names' bytes, a directory's content right after it."""
     with os.scandir(place) as listing:
         members = sorted(listing, key=lambda member: member.name)
     for member in members:
         name = member.name.decode("utf-8", "surrogateescape")
         inside = f"{path}/{name}" if path else name
-        yield _Found(path=inside, place=member.path, status=member.stat(follow_symlinks=False))
+        yield _Found(path=inside, place=member.path, status=member.stat(follow_symlinks=False), times=times)
         if member.is_dir(follow_symlinks=False):
-            yield from _walk(member.path, inside)
+            yield from _walk(member.path, inside, times)
 
 
 def _entry_without_content(item: _Found) -> FileEntry | None:

@@ -8,7 +8,6 @@ and a sandbox shows it as root's.
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import shutil
 import stat
@@ -17,18 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
 
 from rootfs.digest import Digest
 from rootfs.errors import HostError, IntegrityError
-from rootfs.files import host_error
+from rootfs.files import copy, host_error, write_all
 from rootfs.ports import Store
 from rootfs.tree import FileEntry, Kind, Slice, Tree, parent
 
-_CHUNK = 1 << 20
 _WRITERS = 4  # most of the time goes into waiting for the file system
 _NODES = {Kind.CHARACTER: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK, Kind.FIFO: stat.S_IFIFO}
-_NO_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 
 
 def extract(tree: Tree, store: Store, target: Path, *, owners: bool = False) -> None:
@@ -125,7 +121,7 @@ def _write_files(tree: Tree, store: Store, root: bytes, *, owners: bool) -> None
     for entry in files:
         if isinstance(entry.content, bytes):
             with _new_file(root, entry, owners=owners) as descriptor:
-                _write_all(descriptor, entry.content)
+                write_all(descriptor, entry.content)
     sliced = [(entry.content, entry) for entry in files if isinstance(entry.content, Slice)]
     sliced.sort(key=lambda pair: (pair[0].blob, pair[0].offset))
     by_blob = [list(pairs) for _, pairs in groupby(sliced, key=lambda pair: pair[0].blob)]
@@ -134,7 +130,8 @@ def _write_files(tree: Tree, store: Store, root: bytes, *, owners: bool) -> None
         with store.open(pairs[0][0].blob) as stream:
             for content, entry in pairs:
                 with _new_file(root, entry, owners=owners) as descriptor:
-                    _copy(stream, content, descriptor)
+                    if copy(stream, descriptor, offset=content.offset, size=content.size) < content.size:
+                        raise _short(content.blob)
 
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="extract") as pool:
         for _ in pool.map(write, by_blob):
@@ -149,41 +146,6 @@ def _new_file(root: bytes, entry: FileEntry, *, owners: bool) -> Iterator[int]:
         _finish(descriptor, entry, owners=owners)
     finally:
         os.close(descriptor)
-
-
-def _copy(stream: BinaryIO, content: Slice, descriptor: int) -> None:
-    """The slice's bytes, inside the kernel where the store and the disk allow it."""
-    done = _copy_in_kernel(stream, content, descriptor)
-    if done < content.size:
-        stream.seek(content.offset + done)
-    while done < content.size:
-        chunk = stream.read(min(_CHUNK, content.size - done))
-        if not chunk:
-            raise _short(content.blob)
-        _write_all(descriptor, chunk)
-        done += len(chunk)
-
-
-def _copy_in_kernel(stream: BinaryIO, content: Slice, descriptor: int) -> int:
-    """How many bytes copy_file_range(2) copied: all, or as many as before it would not."""
-    done = 0
-    try:
-        source = stream.fileno()
-        while done < content.size:
-            copied = os.copy_file_range(source, descriptor, content.size - done, content.offset + done)
-            if copied == 0:
-                break
-            done += copied
-    except OSError as error:  # io.UnsupportedOperation, a stream without a file, has no errno
-        if error.errno not in _NO_COPY and error.errno is not None:
-            raise
-    return done
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def _short(blob: Digest) -> IntegrityError:

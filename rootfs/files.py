@@ -16,6 +16,9 @@ from typing import BinaryIO
 
 from rootfs.errors import HostError
 
+_CHUNK = 1 << 20
+_NO_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
@@ -55,11 +58,48 @@ def unfinished(place: Path) -> Iterator[Unfinished]:
 
 
 @contextmanager
-def replacing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """A stream whose bytes take the target's place at the end of the block; nothing changes when the block raises."""
+def replacing(target: Path, mode: int = 0o644, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """A stream whose bytes take the target's place at the end of the block; nothing changes when the block raises.
+
+    `sync` as for `Unfinished.publish`.
+    """
     with unfinished(target.parent) as file:
         yield file.stream
-        file.publish(target, mode)
+        file.publish(target, mode, sync=sync)
+
+
+def copy(source: BinaryIO, target: int, *, offset: int, size: int) -> int:
+    """Append `size` bytes at `offset` of a stream to an open file; how many there were.
+
+    Inside the kernel (copy_file_range(2)) where the file systems allow it: twice as fast, and some share blocks.
+    """
+    done = _copy_in_kernel(source, target, offset, size)
+    if done < size:
+        source.seek(offset + done)
+    while done < size and (chunk := source.read(min(_CHUNK, size - done))):
+        write_all(target, chunk)
+        done += len(chunk)
+    return done
+
+
+def _copy_in_kernel(source: BinaryIO, target: int, offset: int, size: int) -> int:
+    """How many bytes copy_file_range(2) copied: all, or as many as before it would not."""
+    done = 0
+    try:
+        descriptor = source.fileno()
+        while done < size and (copied := os.copy_file_range(descriptor, target, size - done, offset + done)):
+            done += copied
+    except OSError as error:  # io.UnsupportedOperation, a stream without a file, has no errno
+        if error.errno not in _NO_COPY and error.errno is not None:
+            raise
+    return done
+
+
+def write_all(target: int, data: bytes) -> None:
+    """Append all of `data` to an open file."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(target, view) :]
 
 
 def host_error(error: OSError, place: Path) -> HostError:

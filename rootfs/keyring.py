@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.resources import files
+from pathlib import Path
 
 from pysequoia import Cert, Sig, verify
 from pysequoia.packet import HashAlgorithm, Packet, PacketPile, SignatureType, Tag
@@ -38,6 +38,7 @@ _ROLES = {"": "automatic", "updates": "automatic", "backports": "automatic", "se
 _BEGIN = b"-----BEGIN PGP SIGNED MESSAGE-----"
 _SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
 _END = b"-----END PGP SIGNATURE-----"
+_KEYS = Path(__file__).with_name("keys")
 _WEAK = (HashAlgorithm.MD5, HashAlgorithm.RipeMD, HashAlgorithm.SHA1)
 _HINT = "the mirror serves something that the pinned keys did not sign; try another --mirror"
 
@@ -53,8 +54,7 @@ def pinned_keys(suite: str) -> tuple[Cert, ...]:
     names = [f"{release}-{_ROLES[part]}" for release in _SIGNED_BY[base]]
     if not part and base in _STABLE:
         names.append(f"{base}-stable")
-    keys = files("rootfs") / "keys"
-    return tuple(Cert.from_bytes((keys / f"{name}.asc").read_bytes()) for name in names)
+    return tuple(Cert.from_bytes((_KEYS / f"{name}.asc").read_bytes()) for name in names)
 
 
 def read_certificates(data: bytes) -> tuple[Cert, ...]:

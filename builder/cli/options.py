@@ -15,6 +15,7 @@ _SETTINGS = (
     click.option("--store", metavar="DIR", help="Directory of everything fetched and made."),
     click.option("--mirror", metavar="URL", help="Debian mirror to fetch from."),
     click.option("--security-mirror", metavar="URL", help="Mirror of Debian's security archive."),
+    click.option("--pypi", metavar="URL", help="Package index, where pip of a given version is looked for."),
     click.option("--proxy", metavar="URL", help="HTTP and HTTPS proxy."),
     click.option("--ca-bundle", metavar="FILE", help="PEM certificates to trust instead of the usual ones."),
     click.option("--trusted-realms", metavar="HOSTS", help="Token servers that may be told a registry's password."),

@@ -10,6 +10,7 @@ import click
 from builder.app import build, push_image, read_lock
 from builder.cli.options import recipe_options, settings_options
 from builder.cli.start import begin
+from builder.profiles import with_profile
 from builder.settings import auth_files, source_date_epoch
 from builder.wiring import open_tools
 
@@ -43,6 +44,7 @@ def command(
     found, settings, reporter = begin(recipe, overrides, lock_path, flags)
     with open_tools(settings, reporter) as tools:
         lock = read_lock(found, tools, locked=locked, epoch=source_date_epoch())
+        lock = with_profile(found, lock, tools, locked=locked)
         built = build(found, lock, tools, output=output, tag=tag)
         pushed = push_image(
             built,

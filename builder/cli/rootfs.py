@@ -11,7 +11,7 @@ from builder.cli.base import base_of, base_options
 from builder.cli.options import debug_option, settings_options
 from builder.progress import make_reporter
 from builder.settings import read_settings, source_date_epoch
-from builder.standalone import Target, cost, lock_rootfs, write_rootfs
+from builder.standalone import Target, lock_rootfs, write_rootfs
 from builder.wiring import open_tools
 from rootfs.architecture import Architecture
 
@@ -42,6 +42,8 @@ def command(
     with open_tools(read_settings(words), make_reporter(sys.stderr)) as tools:
         lock = lock_rootfs(base, architecture, tools, lock=lock_path, epoch=source_date_epoch())
         if sizes:
+            from builder.forms import cost  # noqa: PLC0415 (as in builder.standalone)
+
             click.echo(cost(base, lock, tools), nl=False)
         if target is not None:
             digest = write_rootfs(base, lock, target, tools)

@@ -6,6 +6,7 @@ import click
 
 from builder.cli.options import settings_options
 from builder.settings import read_settings
+from rootfs.url import redact
 
 
 @click.command(name="settings")
@@ -13,4 +14,5 @@ from builder.settings import read_settings
 def command(**flags: str | None) -> None:
     """Print every setting: its name, its value, and where the value comes from."""
     for name, setting in read_settings(flags).items():
-        click.echo(f"{name} = {setting.value or '(none)'}  [{setting.origin}]")
+        shown = redact(setting.value) if "://" in setting.value else setting.value
+        click.echo(f"{name} = {shown or '(none)'}  [{setting.origin}]")

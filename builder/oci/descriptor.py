@@ -6,9 +6,10 @@ registries, nor of what the bytes behind a descriptor mean. Docker's media types
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -208,3 +209,22 @@ class Descriptor:
         if self.artifact_type:
             value["artifactType"] = self.artifact_type
         return value
+
+
+def verified(chunks: Iterable[bytes], descriptor: Descriptor, at: str) -> Iterator[bytes]:
+    """The chunks of a blob; IntegrityError, at the latest at their end, when they are not the described bytes."""
+    hasher = hashlib.new(descriptor.digest.algorithm)
+    size = 0
+    for chunk in chunks:
+        hasher.update(chunk)
+        size += len(chunk)
+        if size > descriptor.size:
+            break
+        yield chunk
+    got = Digest(descriptor.digest.algorithm, hasher.hexdigest())
+    if size != descriptor.size or got != descriptor.digest:
+        raise IntegrityError(
+            "digest differs" if size == descriptor.size else "size differs",
+            at=at,
+            because=f"expected {descriptor.digest} of {descriptor.size} bytes, got {got} of {size} bytes",
+        )

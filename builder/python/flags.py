@@ -1,86 +1,58 @@
-"""How CPython is configured and made, and the Debian packages that takes.
+"""How CPython is configured, trained and made: the commands of every stage, as data.
 
 Law: pure data and functions; knows no files, no sandbox. Every flag that only serves our own build goes into
-`CFLAGS_NODIST` or `LDFLAGS_NODIST`: `sysconfig`, and with it every extension built later, never sees those.
+`CFLAGS_NODIST` or `LDFLAGS_NODIST` (2.7 knows neither: there it is on make's command line): `sysconfig`, and with it
+every extension built later, never sees those.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from builder.python.lines import Line
 from rootfs.errors import RecipeError
 
 PREFIX = "/usr/local"
 BUILD = "/build"
-
-TOOLCHAIN_PACKAGES = (
-    "gcc",
-    "g++",
-    "libc6-dev",
-    "libbz2-dev",
-    "libexpat1-dev",
-    "libffi-dev",
-    "libgdbm-compat-dev",
-    "libgdbm-dev",
-    "liblzma-dev",
-    "libncurses-dev",
-    "libreadline-dev",
-    "libsqlite3-dev",
-    "libssl-dev",
-    "libzstd-dev",
-    "make",
-    "pkgconf",
-    "uuid-dev",
-    "zlib1g-dev",
-)
-"""What a trixie root needs beside its Essential packages to compile CPython. No Tcl/Tk, on purpose."""
-
-LIBRARY_PACKAGES = (
-    "libbz2-1.0",
-    "libc6",
-    "libexpat1",
-    "libffi8",
-    "libgdbm-compat4t64",
-    "libgdbm6t64",
-    "liblzma5",
-    "libncursesw6",
-    "libreadline8t64",
-    "libsqlite3-0",
-    "libssl3t64",
-    "libtinfo6",
-    "libuuid1",
-    "libzstd1",
-    "zlib1g",
-)
-"""The trixie packages of every library that the interpreter and its modules name as NEEDED (ELF)."""
-
-DATA_PACKAGES = ("ca-certificates", "netbase", "tzdata")
-"""What `ssl`, `socket.getservbyname` and `zoneinfo` read at run time."""
-
-RUNTIME_PACKAGES = (*LIBRARY_PACKAGES, *DATA_PACKAGES)
 
 _VARIANTS = ("plain", "optimized", "optimized-lto")
 
 _CONFIGURE = (
     f"{BUILD}/configure",
     f"--prefix={PREFIX}",
-    # libpython stays inside the interpreter: no PLT between them, and nothing to find at start.
-    "--disable-shared",
-    "--without-static-libpython",
-    "--without-ensurepip",
-    "--disable-test-modules",
     "--enable-ipv6",
-    "--enable-loadable-sqlite-extensions",
     "--with-computed-gotos",
     "--with-dbmliborder=gdbm:ndbm",
-    "--with-pkg-config=yes",
     "--with-system-expat",
-    # Upstream's own copy of libmpdec, whatever the toolchain holds.
-    "--without-system-libmpdec",
     # Recorded by sysconfig: without it configure writes the compiler's absolute path.
-    "CXX=g++",
-    # -g0 undoes the -g of OPT for our objects only; -O3 stays as upstream sets it.
-    "CFLAGS_NODIST=-g0 -fno-semantic-interposition",
-    "LDFLAGS_NODIST=-Wl,--strip-all",
+    "CXX={cxx}",
 )
+
+# -g0 undoes the -g of OPT for our objects only; -O3 stays as upstream sets it.
+_OBJECTS = ("-g0", "-fno-semantic-interposition")
+_STRIPPED = ("-Wl,--strip-all",)
+
+# Counters that threads share are added to atomically, or the profile is corrupt now and then (gh-145801).
+_GENERATE = {
+    "gcc": (("-fprofile-generate", "-fprofile-update=atomic"), ("-fprofile-generate",)),
+    "clang": (("-fprofile-instr-generate", "-fprofile-update=atomic"), ("-fprofile-instr-generate",)),
+}
+# Without a profile of its own a file is compiled as usual; one that does not fit is an error (-Wcoverage-mismatch).
+_USE = {
+    "gcc": ("-fprofile-use", "-fprofile-correction", "-Wno-missing-profile"),
+    "clang": ("-fprofile-instr-use=/build/code.profclangd", "-Werror=profile-instr-out-of-date"),
+}
+# CPython's own --with-lto is serial (-flto-partition=none) and compiles all twice (fat objects): minutes for a link.
+_LTO = {
+    "gcc": ("-flto=auto", "-fuse-linker-plugin", "-fno-fat-lto-objects", "-flto-partition=balanced",
+            "-frandom-seed=ocibuild"),
+    "clang": ("-flto=thin",),
+}  # fmt: skip
+
+# Programs that only make other sources. They are compiled once, without optimising, before anything is trained: linking
+# them again costs a minute each under LTO, and what they count while they run is no training. _testembed is a test.
+_MADE_BEFORE = ("Programs/_freeze_module", "_bootstrap_python", "Programs/_testembed", "Programs/_freeze_importlib")
 
 # What configure would otherwise find out by trying on the running kernel. Nothing of the build machine may become a
 # fact of the interpreter: nice() looks broken at niceness 19, semaphores without /dev/shm, getaddrinfo without IPv6.
@@ -97,39 +69,144 @@ _ANSWERS = {
 _RESERVED = {
     "--prefix": "the image's layout is fixed",
     "--exec-prefix": "the image's layout is fixed",
-    "--enable-shared": "libpython lies inside the interpreter",
+    "--enable-shared": "say shared = true",
+    "--disable-shared": "say shared = false",
+    "--disable-gil": "say free_threaded = true",
+    "--enable-experimental-jit": "say jit = true",
     "--enable-optimizations": "say variant = optimized",
     "--with-lto": "say variant = optimized-lto",
     "--with-ensurepip": "pip is an option of its own",
+    "CC": "say compiler",
     "CFLAGS_NODIST": "these flags are part of the variant",
     "LDFLAGS_NODIST": "these flags are part of the variant",
 }
 
 
-def configure_command(variant: str, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """The configure command of a variant, run in `BUILD`; `extra` are the recipe's own arguments, put last.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a recipe's `[python]` says about the compile itself; the names are its keys."""
 
-    RecipeError for a variant that cannot be built yet, and for an extra argument that would undo the design.
+    variant: str = "plain"
+    configure: tuple[str, ...] = ()
+    shared: bool = False
+    free_threaded: bool = False
+    jit: bool = False
+    march: str = ""
+    compiler: str = "gcc"
+    training: str = "serial"
+    train_without: tuple[str, ...] = ()
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the build is led by a profile."""
+        return self.variant != "plain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commands:
+    """The argument vectors of each stage, run in `BUILD`; those of make are without the number of jobs.
+
+    `freeze`, `instrument` and `train` are empty for a plain build.
     """
-    if variant not in _VARIANTS:
-        raise RecipeError(f"unknown variant: {variant}", hint=f"known: {', '.join(_VARIANTS)}")
-    if variant != "plain":
-        raise RecipeError(f"variant {variant} cannot be built yet", hint="use variant = plain")
-    for argument in extra:
+
+    configure: tuple[str, ...]
+    freeze: tuple[str, ...]
+    instrument: tuple[str, ...]
+    train: tuple[str, ...]
+    compile: tuple[str, ...]
+    install: tuple[str, ...]
+
+
+def commands(line: Line, options: Options) -> Commands:
+    """Every command of a build of this version line.
+
+    RecipeError for what this line cannot do, and for an extra argument that would undo the design.
+    """
+    _check(line, options)
+    flags, links = _flags(options)
+    trained = options.is_trained
+    compiler = options.compiler
+    use = _USE[compiler] if trained else ()
+    lto = _LTO[compiler] if options.variant == "optimized-lto" else ()
+    generate, generate_link = _GENERATE[compiler]
+    skip = tuple(word for name in _MADE_BEFORE for word in ("-o", name)) if trained else ("-o", "Programs/_testembed")
+
+    def make(target: str, compile_flags: Sequence[str], link_flags: Sequence[str]) -> tuple[str, ...]:
+        final = _final(line, (*flags, *compile_flags), (*links, *link_flags))
+        return ("make", *skip, target, *final)
+
+    return Commands(
+        configure=_configure(line, options),
+        freeze=("make", *line.frozen, "CFLAGS_NODIST=-O0") if trained and line.frozen else (),
+        instrument=make("build_all", generate, generate_link) if trained else (),
+        train=_train(line, options) if trained else (),
+        compile=make("build_all", (*use, *lto), (*lto, *_STRIPPED)),
+        install=make("install", (*use, *lto), (*lto, *_STRIPPED)),
+    )
+
+
+def with_jobs(command: tuple[str, ...], jobs: int) -> tuple[str, ...]:
+    """A make command with `jobs` processes at once."""
+    return (command[0], f"-j{jobs}", *command[1:])
+
+
+def _check(line: Line, options: Options) -> None:
+    version = line.numbers
+    if options.variant not in _VARIANTS:
+        raise RecipeError(f"unknown variant: {options.variant}", hint=f"known: {', '.join(_VARIANTS)}")
+    since = {"free_threaded": (3, 13), "jit": (3, 14)}
+    for name, first in since.items():
+        if getattr(options, name) and version < first:
+            raise RecipeError(f"CPython {line.name} has no {name}", hint=f"it came with {first[0]}.{first[1]}")
+    if options.jit and options.free_threaded and version < (3, 15):
+        raise RecipeError(f"CPython {line.name} has no JIT without the GIL", hint="jit or free_threaded, not both")
+    if options.compiler == "clang" and version < (3, 9):
+        raise RecipeError(f"CPython {line.name} is built with gcc only here", hint='compiler = "gcc"')
+    for argument in options.configure:
         reason = _RESERVED.get(argument.partition("=")[0])
         if reason:
             raise RecipeError(f"configure argument {argument} is not the recipe's to give", because=reason)
-    return (*_CONFIGURE, *extra)
 
 
-def make_command(jobs: int) -> tuple[str, ...]:
-    """`make` with `jobs` processes at once."""
-    return ("make", f"-j{jobs}")
+def _flags(options: Options) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Compiler and linker flags of every stage that makes objects."""
+    march = (f"-march={options.march}",) if options.march else ()
+    rpath = (f"-Wl,-rpath,{PREFIX}/lib",) if options.shared else ()
+    return (*_OBJECTS, *march), rpath
 
 
-def install_command() -> tuple[str, ...]:
-    """`make install` into `PREFIX`."""
-    return ("make", "install")
+def _final(line: Line, flags: Sequence[str], links: Sequence[str]) -> tuple[str, ...]:
+    """Make's variables. 2.7 takes whole CFLAGS, which its setup.py reads from the environment that make exports."""
+    if line.has_nodist:
+        return (f"CFLAGS_NODIST={' '.join(flags)}", f"LDFLAGS_NODIST={' '.join(links)}")
+    whole = ("-fno-strict-aliasing", "-DNDEBUG", "-fwrapv", "-O3", "-Wall", *flags)
+    return (f"CFLAGS={' '.join(whole)}", f"LDFLAGS={' '.join(links)}")
+
+
+def _configure(line: Line, options: Options) -> tuple[str, ...]:
+    clang = options.compiler == "clang"
+    chosen = [word.format(cxx="clang++" if clang else "g++") for word in _CONFIGURE]
+    chosen += line.configure
+    # Without --enable-shared libpython stays inside the interpreter: no PLT between them, nothing to find at start.
+    chosen.append("--enable-shared" if options.shared else "--disable-shared")
+    if options.free_threaded:
+        chosen.append("--disable-gil")
+    if options.jit:
+        chosen.append("--enable-experimental-jit=yes")
+    if clang:
+        chosen.append("CC=clang")
+        chosen += ["--with-tail-call-interp"] if line.knows("--with-tail-call-interp") else []
+    return (*chosen, *options.configure)
+
+
+def _train(line: Line, options: Options) -> tuple[str, ...]:
+    """The training, with addresses that are the same every time (personality(2), ADDR_NO_RANDOMIZE)."""
+    # 2.7 takes every word after the first test for a test.
+    workers = ("-j0",) if options.training == "parallel" else ()
+    # The library that counts is in no place where it would be looked for.
+    library = ("env", f"LD_LIBRARY_PATH={BUILD}") if options.shared else ()
+    module, *words = line.training.command(options.train_without)[1:]
+    return ("setarch", "-R", *library, "./python", "-m", module, *workers, *words)
 
 
 def environment(epoch: int) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""From a finished `make install` to two Trees: CPython without what images leave out, and pip.
+"""From what `make install` made to two Trees: CPython without what images leave out, and pip.
 
 Law: knows the layout of an installed CPython; runs it only through the workshop. Modes are 0755 or 0644, whatever the
 umask of the machine was.
@@ -9,92 +9,233 @@ followed by `pip install` of an sdist must work, and no Debian package has this 
 
 from __future__ import annotations
 
+import os
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
+from builder.python.cleaning import clean_sysconfig
+from builder.python.lines import Line, line_of
+from builder.python.verify import Check, failures, module_checks, program
 from builder.python.versions import PythonRelease
 from builder.python.workshop import Workshop
 from rootfs.collect import collect
-from rootfs.errors import BuildError
+from rootfs.digest import Digest
+from rootfs.errors import BuildError, RecipeError
 from rootfs.ports import Store
 from rootfs.tree import FileEntry, Kind, Tree, symlink
 
 _BUNDLED = "ensurepip/_bundled"
+_TK = ("lib-tk", "tkinter", "turtle.py", "turtledemo")
 
-# Paths below /usr/local. config-*/ holds the Makefile and the objects to relink an interpreter: sysconfig reads
-# _sysconfigdata instead. turtle is Tk's. `make install` writes .pyc files whose mode depends on the environment.
+# Paths below lib/python3.*/. config*/ holds the Makefile and the objects to relink an interpreter: sysconfig reads
+# _sysconfigdata instead. `make install` writes .pyc files whose mode depends on the environment.
 _LEFT_OUT = (
-    "bin/idle*",
-    "lib/python3.*/**/__pycache__",
-    "lib/python3.*/config-*",
-    f"lib/python3.*/{_BUNDLED}",
-    "lib/python3.*/idlelib",
-    "lib/python3.*/test",
-    "lib/python3.*/tkinter",
-    "lib/python3.*/turtle.py",
-    "lib/python3.*/turtledemo",
-    "share",
+    "**/__pycache__",
+    "**/*.py[co]",
+    "config",
+    "config-*",
+    _BUNDLED,
+    "idlelib",
+    "test",
+    "*/test",
+    "*/tests",
+    "lib-dynload/_test*",
+    "lib-dynload/_ctypes_test*",
+    "lib-dynload/_xx*",
+    "lib-dynload/xx*",
 )
+_ASKED_FOR = {"tkinter": Check(name="tkinter", code="import _tkinter", wants="tk-dev")}
+_LEFT_OUT_OF_PREFIX = ("bin/idle*", "bin/2to3*", "bin/smtpd*.py", "lib/libpython*.a", "share")
 
 
-def prune(prefix: Path) -> None:
-    """Remove from an installed CPython what no image carries; `prefix` is its /usr/local on the host."""
-    for pattern in _LEFT_OUT:
-        for path in sorted(prefix.glob(pattern)):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What a recipe says of what is installed: the names are the keys of its `[python]`."""
+
+    modules: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    pyc: Literal["unchecked-hash", "none"] = "unchecked-hash"
+    pip: bool = True
 
 
-def install_pip(workshop: Workshop, release: PythonRelease) -> None:
-    """Install pip, from the wheel that CPython's own source bundles, below `workshop.pip`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """CPython below usr/local, and pip below the same (an empty Tree when it was not asked for)."""
 
-    The wheel comes with it: `python -m venv` installs from there.
+    python: Tree
+    pip: Tree
+
+
+def install(
+    workshop: Workshop,
+    compiled: Tree,
+    *,
+    release: PythonRelease,
+    contents: Contents,
+    wheel: Digest | None,
+    epoch: int,
+    store: Store,
+) -> Installed:
+    """Check what was compiled, and make of it what images carry. `wheel` is pip's in the store (None: the bundled one).
+
+    Raises BuildError when a module is missing or broken, RecipeError for a module in `without` that is not there.
     """
-    bundled = f"Lib/{_BUNDLED}"
-    wheels = sorted((workshop.build / bundled).glob("pip-*.whl"))
-    if len(wheels) != 1:
-        raise BuildError(f"compile: CPython {release.version} bundles {len(wheels)} pip wheels, not one")
+    workshop.open(store, out=compiled)
+    line = line_of(release.version)
+    library = _library(workshop.prefix, release)
+    if wheel is not None:
+        _take_wheel(wheel, library, workshop, store)
+    _check_modules(workshop, release, contents)
+    if contents.pip:
+        _install_pip(workshop, release, line, library)
+    with workshop.writing():
+        prune(workshop.prefix, library, contents)
+        clean_sysconfig(library)
+    if contents.pyc != "none":
+        _byte_compile(workshop, line, library, epoch, pip=contents.pip)
+    return Installed(python=_python_tree(workshop, store), pip=_normalised(collect(workshop.pip, store)))
+
+
+def _library(prefix: Path, release: PythonRelease) -> Path:
+    """lib/python3.14, or lib/python3.14t of a free-threaded build."""
+    found = [path.parent for path in (prefix / "lib").glob(f"python{release.line}*/os.py")]
+    if len(found) != 1:
+        raise BuildError(f"compile: make install left {len(found)} libraries below {prefix}/lib, not one")
+    return found[0]
+
+
+def prune(prefix: Path, library: Path, contents: Contents) -> None:
+    """Remove from an installed CPython what no image carries, and what this one does not want."""
+    tk = () if "tkinter" in contents.modules else (*_TK, "lib-dynload/_tkinter*")
+    for name in contents.without:
+        _leave_out(name, library)
+    for base, patterns in ((prefix, _LEFT_OUT_OF_PREFIX), (library, (*_LEFT_OUT, *tk))):
+        for pattern in patterns:
+            for path in sorted(base.glob(pattern)):
+                _remove(path)
+
+
+def _leave_out(name: str, library: Path) -> None:
+    """Remove a module or package, and the extension that does its work."""
+    place = name.replace(".", "/")
+    last = name.rpartition(".")[2]
+    patterns = (place, f"{place}.py", f"lib-dynload/{last}.*", f"lib-dynload/_{last}.*", f"lib-dynload/_{last}_*")
+    found = [path for pattern in patterns for path in sorted(library.glob(pattern))]
+    if not found:
+        raise RecipeError(f"there is no module {name} to leave out", hint="python.without names modules of the library")
+    for path in found:
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _take_wheel(wheel: Digest, library: Path, workshop: Workshop, store: Store) -> None:
+    """Have another pip in place of the bundled one, for ensurepip, too: virtual environments get what the image has."""
+    with workshop.writing():
+        (old,) = (library / _BUNDLED).glob("pip-*.whl")
+        version = old.name.split("-")[1]
+        new = wheel_version(wheel, store)
+        old.unlink()
+        target = library / _BUNDLED / old.name.replace(f"pip-{version}-", f"pip-{new}-")
+        with store.open(wheel) as source, target.open("wb") as stream:
+            shutil.copyfileobj(source, stream)
+        module = library / "ensurepip" / "__init__.py"
+        text = module.read_text()
+        module.write_text(text.replace(f'_PIP_VERSION = "{version}"', f'_PIP_VERSION = "{new}"'))
+
+
+def wheel_version(wheel: Digest, store: Store) -> str:
+    """The version of the pip in a wheel."""
+    import zipfile  # noqa: PLC0415 - rarely needed, and slow to import
+
+    try:
+        with store.open(wheel) as stream, zipfile.ZipFile(stream) as archive:
+            for name in archive.namelist():
+                if name.startswith("pip-") and name.endswith(".dist-info/METADATA"):
+                    return name.partition("/")[0].removeprefix("pip-").removesuffix(".dist-info")
+    except zipfile.BadZipFile as error:
+        raise BuildError(f"not a wheel of pip: {wheel}", because=str(error)) from error
+    raise BuildError(f"not a wheel of pip: {wheel}")
+
+
+def _install_pip(workshop: Workshop, release: PythonRelease, line: Line, library: Path) -> None:
+    """Install pip, and setuptools where it is needed beside it, from the wheels that ensurepip has.
+
+    The wheels come with it: `python -m venv` installs from there.
+    """
+    wheels = sorted((library / _BUNDLED).glob("*.whl"))
+    pips = [path.name for path in wheels if path.name.startswith("pip-")]
+    if len(pips) != 1:
+        raise BuildError(f"compile: CPython {release.version} bundles {len(pips)} pip wheels, not one")
+    bundled = f"/usr/local/lib/{library.name}/{_BUNDLED}"
     workshop.run(
         "install pip",
         (
-            *(f"/usr/local/bin/python{release.line}", "-I", "-B", f"/build/{bundled}/{wheels[0].name}/pip"),
+            *(f"/usr/local/bin/python{release.line}", "-E", "-s", "-B", f"{bundled}/{pips[0]}/pip"),
             *("install", "--isolated", "--no-cache-dir", "--no-compile", "--no-warn-script-location"),
-            *("--root-user-action", "ignore", "--no-index", "--find-links", f"/build/{bundled}", "--root", "/pip"),
-            "pip",
+            *(("--root-user-action", "ignore") if line.numbers >= (3, 10) else ()),
+            *("--no-index", "--find-links", bundled, "--root", "/pip", "pip"),
+            *(("setuptools",) if line.has_setuptools else ()),
         ),
+        cwd="/",
     )
-    target = workshop.pip / "usr" / "local" / "lib" / f"python{release.line}" / _BUNDLED
+    target = workshop.pip / "usr" / "local" / "lib" / library.name / _BUNDLED
     with workshop.writing():
         target.mkdir(parents=True)
-        shutil.copyfile(wheels[0], target / wheels[0].name)
+        for path in wheels:
+            shutil.copyfile(path, target / path.name)
 
 
-def byte_compile(workshop: Workshop, release: PythonRelease, *, pip: bool) -> None:
+def _byte_compile(workshop: Workshop, line: Line, library: Path, epoch: int, *, pip: bool) -> None:
     """Write a .pyc for every module, pip's too if it is there. None is ever checked against its source (PEP 552).
 
+    Before 3.7 there is no such .pyc: the time of the source, which is the epoch in every layer, is written into them.
     One process, in sorted order: what marshal writes depends on the constants a process has met before.
     """
-    library = f"/usr/local/lib/python{release.line}"
-    python = (f"/usr/local/bin/python{release.line}", "-I", "-B", "-m", "compileall", "-q")
-    mode = ("--invalidation-mode", "unchecked-hash")
-    workshop.run("byte-compile python", (*python, *mode, library))
+    if line.numbers < (3, 7):
+        with workshop.writing():
+            for path in [*library.rglob("*.py"), *workshop.pip.rglob("*.py")]:
+                os.utime(path, (epoch, epoch))
+    place = f"/usr/local/lib/{library.name}"
+    python = (f"/usr/local/bin/python{line.name}", "-E", "-s", "-B", "-m", "compileall", "-q")
+    mode = ("--invalidation-mode", "unchecked-hash") if line.numbers >= (3, 7) else ()
+    workshop.run("byte-compile python", (*python, *mode, place), cwd="/")
     if pip:
         # Tracebacks name the path in the image, not the one below /pip.
-        workshop.run("byte-compile pip", (*python, *mode, "-s", "/pip", "-p", "/", f"/pip{library}"))
+        workshop.run("byte-compile pip", (*python, *mode, "-d", place, f"/pip{place}"), cwd="/")
 
 
-def python_tree(workshop: Workshop, store: Store) -> Tree:
-    """The interpreter's Tree, contents in the store; `python` is a link to `python3`."""
+def _check_modules(workshop: Workshop, release: PythonRelease, contents: Contents) -> None:
+    """BuildError unless every module that the toolchain's libraries allow was built: make itself only warns."""
+    checks = [*module_checks(release.numbers, contents.without), *(_ASKED_FOR[name] for name in contents.modules)]
+    python = f"/usr/local/bin/python{release.line}"
+    outcome, output = workshop.attempt("check modules", (python, "-E", "-s", "-B", "-c", program(checks)), cwd="/")
+    if outcome.exit == 0:
+        return
+    failed = failures(checks, output)
+    if not failed:
+        raise BuildError("compile: the new interpreter does not run", at=str(outcome.log), because="\n".join(output))
+    packages = sorted({check.wants for check, _ in failed if check.wants})
+    raise BuildError(
+        f"compile: modules missing or broken: {', '.join(check.name for check, _ in failed)}",
+        at=str(outcome.log),
+        because="\n".join(f"{check.name}: {error}" for check, error in failed),
+        hint=f"the toolchain wants {', '.join(packages)}" if packages else None,
+    )
+
+
+def _python_tree(workshop: Workshop, store: Store) -> Tree:
+    """The interpreter's Tree, contents in the store; `python` is a link to `python3` unless it is one to `python2`."""
     tree = _normalised(collect(workshop.work / "out", store))
-    return tree.with_entries([symlink("usr/local/bin/python", "python3")])
-
-
-def pip_tree(workshop: Workshop, store: Store) -> Tree:
-    """pip's Tree, contents in the store."""
-    return _normalised(collect(workshop.pip, store))
+    name = "usr/local/bin/python"
+    return tree if name in tree else tree.with_entries([symlink(name, "python3")])
 
 
 def _normalised(tree: Tree) -> Tree:

@@ -21,13 +21,8 @@ def fetch_source(release: PythonRelease, transport: Transport, store: Store, mir
     """
     if store.exists(release.source):
         return release.source
-    # python.org gets one try: an unreachable host (an air gap, a mirror-only network) must not cost a retry loop.
-    requests = (
-        Request(method="GET", url=release.upstream, attempts=1),
-        Request(method="GET", url=f"{mirror.rstrip('/')}/{release.pool}"),
-    )
     failures: list[TransferError | IntegrityError] = []
-    for request in requests:
+    for request in _requests(release, mirror):
         try:
             return _fetch(request, release, transport, store, reporter)
         except (TransferError, IntegrityError) as error:
@@ -35,15 +30,28 @@ def fetch_source(release: PythonRelease, transport: Transport, store: Store, mir
             reporter.note(f"{request.url}: {reason}")
             failures.append(type(error)(reason, at=request.url))
     family = IntegrityError if any(isinstance(error, IntegrityError) for error in failures) else TransferError
+    hint = "name a Debian mirror that has the file, or check the network and its proxy settings"
+    if not release.pool:
+        hint = "Debian's archive has no copy of this release: python.org must be within reach"
     raise family(
         f"no source of CPython {release.version} could be used",
         because="\n".join(f"{error.at}: {error.message}" for error in failures),
-        hint="name a Debian mirror that has the file, or check the network and its proxy settings",
+        hint=hint,
+    )
+
+
+def _requests(release: PythonRelease, mirror: str) -> tuple[Request, ...]:
+    if not release.pool:
+        return (Request(method="GET", url=release.upstream),)
+    # python.org gets one try: an unreachable host (an air gap, a mirror-only network) must not cost a retry loop.
+    return (
+        Request(method="GET", url=release.upstream, attempts=1),
+        Request(method="GET", url=f"{mirror.rstrip('/')}/{release.pool}"),
     )
 
 
 def _fetch(request: Request, release: PythonRelease, transport: Transport, store: Store, reporter: Reporter) -> Digest:
-    task = f"fetch Python-{release.version}.tar.xz"
+    task = f"fetch {release.file_name}"
     with transport.send(request) as response:
         if response.status != 200:
             raise TransferError(f"answered {response.status}")

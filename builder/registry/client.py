@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-from builder.oci.descriptor import INDEX, MANIFEST, SIZE_LIMIT, Descriptor
+from builder.oci.descriptor import INDEX, MANIFEST, SIZE_LIMIT, Descriptor, verified
 from builder.registry.auth import Challenge, Credentials, Token, authorize
 from builder.registry.reference import Reference
 from builder.registry.refusal import refusal
@@ -82,7 +82,7 @@ class Registry:
         with self._send(Request(method="GET", url=f"{self._base}/blobs/{descriptor.digest}"), "pull") as response:
             if response.status != 200:
                 raise refusal(response, f"blob {descriptor.digest}")
-            yield from _verified(response, descriptor)
+            yield from verified(response.chunks, descriptor, redact(response.url))
 
     def put(self, descriptor: Descriptor, body: Upload) -> Action:
         """Upload the blob unless it is there; a retryable TransferError when beginning anew may help."""
@@ -179,21 +179,3 @@ def _bearing(request: Request, token: Token | None) -> Request:
     if token is None:
         return request
     return replace(request, headers={**request.headers, "Authorization": token.header.reveal()})
-
-
-def _verified(response: Response, descriptor: Descriptor) -> Iterator[bytes]:
-    hasher = hashlib.new(descriptor.digest.algorithm)
-    size = 0
-    for chunk in response.chunks:
-        hasher.update(chunk)
-        size += len(chunk)
-        if size > descriptor.size:
-            break
-        yield chunk
-    got = Digest(descriptor.digest.algorithm, hasher.hexdigest())
-    if size != descriptor.size or got != descriptor.digest:
-        raise IntegrityError(
-            "digest differs" if size == descriptor.size else "size differs",
-            at=redact(response.url),
-            because=f"expected {descriptor.digest} of {descriptor.size} bytes, got {got} of {size} bytes",
-        )

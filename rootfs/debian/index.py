@@ -18,11 +18,20 @@ from rootfs.errors import IntegrityError
 TABLE_REVISION = 1
 """Raised with every change of the table's form or of what the scan puts into it."""
 
+Text = bytes | bytearray
+"""A Packages file; libdeflate gives a bytearray, and to copy 57 MB takes as long as to resolve."""
+
 _HEADER = f"packages-table {TABLE_REVISION}"
 _NAME = re.compile(rb"^Package:[ \t]*([!-~]+)[ \t]*$", re.MULTILINE)
-_PROVIDES = re.compile(rb"\nProvides:(.*(?:\n[ \t].*)*)")
 _PROVIDED = re.compile(rb"(?:^|,)\s*([a-z0-9][a-z0-9+.-]*)")
-_FLAGS = re.compile(rb"\n(Essential|Priority): *(yes|required|important|standard) *(?=\n|\Z)")
+# What a scan stops at: the end of a stanza (with the name the next begins with, as nearly all do), what it provides,
+# and that it is Essential or of a priority above optional. One pass over the text takes half the time of several.
+_STOPS = re.compile(
+    rb"\n(?:(\n+|\Z)(?:Package: ([!-~]+)(?=\n))?"
+    rb"|Provides:(.*(?:\n[ \t].*)*)"
+    rb"|(?:Essential|Priority): *(yes|required|important|standard) *(?=\n|\Z))"
+)
+_PROVIDES, _MARK = 3, 4  # groups of _STOPS
 # The order in which apt reads a stanza, and so meets the names in it (apt-pkg/deb/deblistparser.cc, NewVersion).
 _MENTIONS = (
     *("Package", "Pre-Depends", "Depends", "Conflicts", "Breaks"),
@@ -38,33 +47,26 @@ class PackagesFile:
     `essential` or a priority above optional.
     """
 
-    def __init__(self, text: bytes, stanzas: list[str], provides: list[str], flags: list[str]) -> None:
+    def __init__(self, text: Text, stanzas: list[str], provides: list[str], flags: list[str]) -> None:
         self.text = text
         self._stanzas, self._provides, self._flags = stanzas, provides, flags
 
     @classmethod
-    def scan(cls, text: bytes) -> PackagesFile:
+    def scan(cls, text: Text) -> PackagesFile:
         """From the file's bytes; IntegrityError for a stanza without a Package field."""
         stanzas: list[str] = []
         provides: set[str] = set()
         flags: set[str] = set()
-        end = 0
-        for block in text.split(b"\n\n"):
-            offset, end = end, end + len(block) + 2
-            stanza = block.strip(b"\n")
-            if not stanza:
-                continue
-            name = _stanza_name(stanza)
-            begin = offset + len(block) - len(block.lstrip(b"\n"))
-            stanzas.append(f"{name} {begin} {len(stanza)}")
-            if b"\nProvides:" in stanza and (match := _PROVIDES.search(stanza)):
-                provides.update(f"{virtual.decode()} {name}" for virtual in _PROVIDED.findall(match[1]))
-            for _, flag in _FLAGS.findall(stanza):
-                flags.add(f"{'essential' if flag == b'yes' else flag.decode()} {name}")
+        for name, begin, end, virtuals, marks in _scanned(text):
+            stanzas.append(f"{name} {begin} {end - begin}")
+            for virtual in virtuals:
+                provides.add(f"{virtual.decode()} {name}")
+            for mark in marks:
+                flags.add(f"{'essential' if mark == b'yes' else mark.decode()} {name}")
         return cls(text, sorted(stanzas), sorted(provides), sorted(flags))
 
     @classmethod
-    def from_bytes(cls, text: bytes, table: bytes) -> PackagesFile:
+    def from_bytes(cls, text: Text, table: bytes) -> PackagesFile:
         """From the file's bytes and what `to_bytes` gave for them; IntegrityError when it is no such table."""
         header, *sections = table.decode("utf-8", "replace").split("\n\n")
         if header != _HEADER or len(sections) != 3:
@@ -121,7 +123,29 @@ class PackagesFile:
         return None
 
 
-def _stanza_name(stanza: bytes) -> str:
+def _scanned(text: Text) -> Iterator[tuple[str, int, int, list[bytes], list[bytes]]]:
+    """Every stanza: its name, where it begins and ends, what it provides, and what else _STOPS tells of it."""
+    begin, name = 0, b""
+    virtuals: list[bytes] = []
+    marks: list[bytes] = []
+    for stop in _STOPS.finditer(text):
+        kind = stop.lastindex
+        if kind == _PROVIDES:
+            virtuals += _PROVIDED.findall(stop[kind])
+        elif kind == _MARK:
+            marks.append(stop[kind])
+        else:
+            end = stop.start()
+            if end > begin:
+                yield name.decode() or _stanza_name(text[begin:end]), begin, end, virtuals, marks
+                if virtuals or marks:
+                    virtuals, marks = [], []
+            begin, name = stop.end(1), stop[2] or b""
+    if begin < len(text):  # the last line without its end
+        yield name.decode() or _stanza_name(text[begin:]), begin, len(text), virtuals, marks
+
+
+def _stanza_name(stanza: Text) -> str:
     match = _NAME.search(stanza)
     if not match:
         text = stanza[:80].decode("utf-8", "replace")

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 from builder.app import find_recipe, read_lock
-from builder.execute import execute, toolchain_root
+from builder.execute import execute
 from builder.plan import make_plan
 from builder.settings import read_settings
 from builder.wiring import open_tools
+from builder.work import extracted, result
 from rootfs.ports import Command
 from tests.fakes.reporter import ListReporter
 
@@ -21,7 +22,7 @@ def main(store: Path) -> None:
         lock = read_lock(found, tools, locked=False, epoch=None)
         (step,) = [s for s in make_plan(found.recipe, lock).walk() if s.title == "assemble the toolchain rootfs"]
         execute(step, tools)
-        root = toolchain_root(step, tools)
+        root = extracted(result(step, tools.store), tools, "the toolchain")
         command = Command(root=root, argv=("gcc", "--version"), environment={"PATH": "/usr/bin"}, log=store / "log")
         if tools.sandbox.run(command).exit:
             raise SystemExit("gcc does not run in the toolchain")

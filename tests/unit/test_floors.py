@@ -35,17 +35,27 @@ F4 effects rootfs.bootstrap rootfs.conventional
 
 F5 pure    builder.version builder.oci.descriptor builder.oci.config builder.oci.manifest
 F5 pure    builder.oci.tar
-F5 effects builder.oci.layer builder.oci.image builder.oci.layout builder.oci.check
-F6 pure    builder.python.versions builder.python.flags builder.python.verify
+F5 effects builder.oci.layer builder.oci.image builder.oci.layout builder.oci.check builder.oci.flatten
+F6 pure    builder.python.lines builder.python.packages builder.python.versions builder.python.flags
+F6 pure    builder.python.verify builder.python.counters
 F6 pure    builder.recipe builder.lock
 F6 effects builder.suites builder.plan
 F6 pure    builder.registry.reference builder.registry.refusal builder.registry.auth builder.registry.upload
 F6 effects builder.registry.client builder.registry.transfer
-F6 effects builder.python.source builder.python.workshop builder.python.install builder.python.compile
-F7 effects builder.tools builder.resolve builder.execute
-F8 effects builder.settings builder.progress builder.wiring builder.app builder.standalone
-F8 effects builder.cli.options builder.cli.start builder.cli.base builder.cli.explain
-F8 effects builder.cli.lock builder.cli.recipe builder.cli.rootfs builder.cli.settings builder.cli builder.__main__
+F6 effects builder.python.pip builder.python.sigstore
+F6 pure    builder.python.profile
+F6 effects builder.python.source builder.python.workshop builder.python.cleaning builder.python.stages
+F6 effects builder.python.install
+F7 effects builder.artifact builder.tools builder.vouch builder.resolve builder.work builder.compiling
+F7 effects builder.execute builder.images
+F7 pure    builder.bench.suite
+F7 effects builder.bench.stats builder.bench.wheels builder.bench.worker builder.bench.run
+F7 pure    builder.bench.report builder.bench.plot
+F7 effects builder.bench.subject builder.bench.session
+F8 effects builder.settings builder.progress builder.wiring builder.app builder.profiles builder.forms
+F8 effects builder.standalone
+F8 effects builder.cli.options builder.cli.start builder.cli.base builder.cli.bench builder.cli.explain
+F8 effects builder.cli.lock builder.cli.profile builder.cli.recipe builder.cli.rootfs builder.cli.settings builder.cli builder.__main__
 """
 
 EFFECTS = frozenset(

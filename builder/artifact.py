@@ -1,0 +1,172 @@
+"""Profile artifact: a profile and what it fits, as an OCI artifact in a registry or as one file (image-spec 1.1).
+
+Law: believes nothing it reads: every blob is checked against its descriptor, the tar against the digest its config
+names, and it may hold nothing but counters. Whether a profile fits is not decided here. The file is an image layout in
+an uncompressed canonical tar (what skopeo and oras read as an OCI archive), with the very manifest a registry gets.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import zstandard
+from msgspec import Struct
+
+from builder.lock import LockedProfile
+from builder.oci.descriptor import LAYER_ZSTD, MANIFEST, REF_NAME, SIZE_LIMIT, Descriptor, verified
+from builder.oci.flatten import Fetch
+from builder.oci.manifest import Index, Manifest
+from builder.oci.tar import archive
+from builder.python.counters import members
+from builder.registry.client import Registry
+from rootfs.digest import Digest, canonical_json
+from rootfs.errors import IntegrityError, UsageError
+from rootfs.files import replacing
+from rootfs.ports import Store, read_blob
+from rootfs.tree import Tree, file, normalise
+
+ARTIFACT = "application/vnd.ocibuild.profile.v1"
+CONFIG = "application/vnd.ocibuild.profile.config.v1+json"
+
+_TITLE = "org.opencontainers.image.title"  # the name under which oras writes a layer
+_LEVEL = 19
+_LIMIT = 64 << 20  # bytes of a profile, twenty times what CPython's has
+_KNOWN_BY = "profile"  # the name in the file's own index
+
+
+class Trained(Struct, frozen=True, kw_only=True):
+    """An artifact's config: the profile with what it fits, and in words which CPython that is, on which platform."""
+
+    profile: LockedProfile
+    python: str
+    platform: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offered:
+    """An artifact that was found: where, its manifest's descriptor, its config; its layer is read by `admit` only."""
+
+    at: str
+    descriptor: Descriptor
+    trained: Trained
+    layer: Descriptor
+    fetch: Fetch
+
+
+def assemble(trained: Trained, store: Store) -> Descriptor:
+    """Have the artifact of a stored profile in the store; its manifest. IntegrityError when the profile is not."""
+    profile = read_blob(store, Digest.parse(trained.profile.digest))
+    packed = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compress(profile)
+    config = canonical_json(msgspec.to_builtins(trained))
+    manifest = Manifest(
+        config=Descriptor.of(CONFIG, config),
+        layers=(replace(Descriptor.of(LAYER_ZSTD, packed), annotations={_TITLE: "profile.tar.zst"}),),
+        artifact_type=ARTIFACT,
+    ).to_bytes()
+    for blob in (packed, config, manifest):
+        store.put([blob])
+    return Descriptor.of(MANIFEST, manifest)
+
+
+def in_registry(registry: Registry, name: str | Digest) -> Offered:
+    """The artifact with this tag or digest; IntegrityError when it is no profile, TransferError when it is not had."""
+    descriptor, data = registry.get_manifest(name)
+    return _offered(f"{registry.reference.name}@{descriptor.digest}", descriptor, data, registry.open)
+
+
+def in_file(path: Path) -> Offered:
+    """The artifact in a file that `write_file` wrote; IntegrityError when it is another or damaged."""
+    files = _layout(path)
+
+    def fetch(descriptor: Descriptor) -> Iterator[bytes]:
+        name = f"blobs/{descriptor.digest.algorithm}/{descriptor.digest.hex}"
+        if name not in files:
+            raise IntegrityError("a blob is missing", at=str(path), because=name)
+        yield from verified([files[name]], descriptor, f"{path}: {name}")
+
+    if "index.json" not in files:
+        raise _no_profile(str(path), "it holds no index.json")
+    found = Index.parse(files["index.json"]).manifests
+    if len(found) != 1:
+        raise _no_profile(str(path), f"its index.json names {len(found)} manifests")
+    return _offered(str(path), found[0], b"".join(fetch(found[0])), fetch)
+
+
+def admit(offered: Offered, store: Store) -> LockedProfile:
+    """Have the artifact's profile in the store; IntegrityError when it is not the one its config names, or is none."""
+    expected = Digest.parse(offered.trained.profile.digest)
+    packed = b"".join(offered.fetch(offered.layer))
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(packed), read_across_frames=True) as stream:
+            profile = stream.read(_LIMIT + 1)
+    except zstandard.ZstdError as error:
+        raise IntegrityError("the profile cannot be decompressed", at=offered.at, because=str(error)) from error
+    if len(profile) > _LIMIT:
+        raise IntegrityError("the profile is too large", at=offered.at, because=f"over {_LIMIT} bytes")
+    if Digest.of(profile) != expected:
+        because = f"expected {expected}, got {Digest.of(profile)}"
+        raise IntegrityError("the profile is not the one its config names", at=offered.at, because=because)
+    members(profile, at=offered.at)
+    store.put([profile], expect=expected)
+    return offered.trained.profile
+
+
+def write_file(path: Path, manifest: Descriptor, store: Store) -> None:
+    """Write an artifact of the store to a file; the same artifact gives the same bytes."""
+    named = replace(manifest, annotations={REF_NAME: _KNOWN_BY}, artifact_type=ARTIFACT)
+    blobs = (manifest, *Manifest.parse(read_blob(store, manifest.digest)).children)
+    files = {f"blobs/{blob.digest.algorithm}/{blob.digest.hex}": read_blob(store, blob.digest) for blob in blobs}
+    files["index.json"] = Index(manifests=(named,)).to_bytes()
+    files["oci-layout"] = canonical_json({"imageLayoutVersion": "1.0.0"})
+    tree = Tree([file(name, content) for name, content in files.items()]).with_parents()
+    with replacing(path) as stream:
+        for piece in archive(tree, store, epoch=0, lowest=False):
+            stream.write(piece)
+
+
+def _offered(at: str, descriptor: Descriptor, data: bytes, fetch: Fetch) -> Offered:
+    """An artifact whose manifest and config are read."""
+    if descriptor.media_type != MANIFEST:
+        raise _no_profile(at, f"its media type is {descriptor.media_type}")
+    manifest = Manifest.parse(data)
+    if (manifest.artifact_type, manifest.config.media_type) != (ARTIFACT, CONFIG):
+        raise _no_profile(at, f"it is {manifest.artifact_type or manifest.config.media_type}")
+    if [layer.media_type for layer in manifest.layers] != [LAYER_ZSTD]:
+        raise _no_profile(at, f"expected one layer, {LAYER_ZSTD}")
+    layer = manifest.layers[0]
+    for blob, limit in ((manifest.config, SIZE_LIMIT), (layer, _LIMIT)):
+        if blob.size > limit:
+            raise IntegrityError("the profile is too large", at=at, because=f"{blob.digest} has {blob.size} bytes")
+    try:
+        trained = msgspec.json.decode(b"".join(fetch(manifest.config)), type=Trained)
+        Digest.parse(trained.profile.digest)
+    except msgspec.MsgspecError as error:
+        raise IntegrityError("the profile's config cannot be read", at=at, because=str(error)) from error
+    return Offered(at=at, descriptor=descriptor, trained=trained, layer=layer, fetch=fetch)
+
+
+def _no_profile(at: str, because: str) -> IntegrityError:
+    hint = "`ocibuild profile push` and `ocibuild profile export` make profiles that can be read back"
+    return IntegrityError("not a profile", at=at, because=because, hint=hint)
+
+
+def _layout(path: Path) -> Mapping[str, bytes]:
+    """The files in a tar, whole; no profile's is large."""
+    try:
+        if path.stat().st_size > _LIMIT:
+            raise _no_profile(str(path), "it is too large for one")
+        files = {}
+        with tarfile.open(path, mode="r:") as layout:
+            for member in layout:
+                if member.isreg() and not member.issparse() and (content := layout.extractfile(member)):
+                    files[normalise(member.name)] = content.read()
+    except OSError as error:
+        raise UsageError("cannot read the file", at=str(path), because=error.strerror or str(error)) from error
+    except (tarfile.TarError, ValueError, OverflowError) as error:
+        raise _no_profile(str(path), str(error)) from error
+    return files

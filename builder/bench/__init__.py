@@ -1,0 +1,1 @@
+"""pyperformance in images, in turns."""

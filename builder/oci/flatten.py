@@ -1,0 +1,268 @@
+"""Flatten: an image's layers, put on top of each other, as one Tree (image-spec 1.1, layer.md, "Applying").
+
+Law: believes nothing: digest, size and diff id are checked while a layer is read, and a member that no honest layer
+holds is refused by its name. An uncompressed layer becomes one blob of the Store, in which the contents lie. A
+whiteout hides what the layers below have, never what its own layer brings. Where blobs come from is the caller's.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO, cast
+
+import zstandard
+
+from builder.oci.descriptor import LAYER_GZIP, LAYER_TAR, LAYER_ZSTD, Descriptor
+from rootfs.digest import Digest
+from rootfs.errors import IntegrityError
+from rootfs.ports import Store
+from rootfs.tree import FileEntry, Kind, Slice, Tree, normalise, parent, path_order
+
+Fetch = Callable[[Descriptor], Iterator[bytes]]
+"""The bytes of a blob; raises IntegrityError, at the latest at their end, when they are not the described ones."""
+
+_CHUNK = 1 << 20
+_BLOCK = 512
+_XATTR = "SCHILY.xattr."
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
+_RESERVED = ".wh..wh."  # aufs kept its own files under such names: no runtime shows them
+_KINDS = {
+    tarfile.REGTYPE: Kind.FILE,
+    tarfile.AREGTYPE: Kind.FILE,
+    tarfile.CONTTYPE: Kind.FILE,
+    tarfile.DIRTYPE: Kind.DIRECTORY,
+    tarfile.SYMTYPE: Kind.SYMLINK,
+    tarfile.LNKTYPE: Kind.HARDLINK,
+    tarfile.CHRTYPE: Kind.CHARACTER,
+    tarfile.BLKTYPE: Kind.BLOCK,
+    tarfile.FIFOTYPE: Kind.FIFO,
+}
+
+
+def flatten(layers: Iterable[tuple[Descriptor, Digest]], fetch: Fetch, store: Store) -> Tree:
+    """The Tree of these layers (each with its diff id), lowest first; owners, modes, times and attributes are theirs.
+
+    Names of one file stay hard links, to the first of them. IntegrityError for bytes that are not the described ones,
+    a damaged archive, and a member that is no path of the image or lies below something other than a directory.
+    """
+    files = _Files()
+    for layer, diff_id in layers:
+        blob = unpacked(layer, diff_id, fetch, store)
+        with store.open(blob) as stream:
+            size = stream.seek(0, io.SEEK_END)
+            files.apply(list(_members(stream, blob, size, layer)))
+    return files.tree()
+
+
+def unpacked(layer: Descriptor, diff_id: Digest, fetch: Fetch, store: Store) -> Digest:
+    """The uncompressed layer in the store, whose digest is the diff id; all of the blob is read and checked."""
+    chunks = fetch(layer)
+    try:
+        store.put(_decompressed(layer, chunks), expect=diff_id)
+        for _ in chunks:  # what follows the end of the compressed stream
+            pass
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        raise IntegrityError("a layer cannot be decompressed", at=str(layer.digest), because=str(error)) from error
+    except IntegrityError as error:
+        if error.at is None:
+            message = "a layer is not the one the image config names"
+            raise IntegrityError(message, at=str(layer.digest), because=error.because) from error
+        raise
+    return diff_id
+
+
+def _decompressed(layer: Descriptor, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    source = cast(BinaryIO, io.BufferedReader(_Chunks(chunks), _CHUNK))
+    stream: BinaryIO | gzip.GzipFile | zstandard.ZstdDecompressionReader
+    match layer.media_type:
+        case value if value == LAYER_TAR:
+            stream = source
+        case value if value == LAYER_GZIP:
+            stream = gzip.GzipFile(fileobj=source)
+        case value if value == LAYER_ZSTD:
+            stream = zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
+        case _:
+            raise IntegrityError("not a layer", at=str(layer.digest), because=f"its media type is {layer.media_type}")
+    while chunk := stream.read(_CHUNK):
+        yield chunk
+
+
+class _Chunks(io.RawIOBase):
+    """An iterator of bytes as a stream."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._left:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._left = chunk
+        size = min(len(buffer), len(self._left))
+        buffer[:size], self._left = self._left[:size], self._left[size:]
+        return size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Member:
+    """A member of a layer; `hides` is what it is a whiteout of: one path, or with `opaque` all below it."""
+
+    entry: FileEntry | None = None
+    hides: str = ""
+    opaque: bool = False
+
+
+def _members(stream: BinaryIO, blob: Digest, size: int, layer: Descriptor) -> Iterator[_Member]:
+    """The members in their order; the root directory itself is no entry of a Tree."""
+    stream.seek(0)
+    start = end = 0
+    try:
+        # pax headers that are not UTF-8 (capabilities are bytes) come as surrogate escapes
+        with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
+            for member in archive:
+                if member.offset_data <= start or member.size < 0 or member.offset_data + member.size > size:
+                    raise IntegrityError("a member reaches beyond the end of its layer", at=member.name)
+                start, end = member.offset_data, member.offset_data + member.size
+                yield from _member(member, blob)
+            stream.seek(archive.offset)
+    except (tarfile.TarError, ValueError, OverflowError) as error:
+        if end == size:  # Go's readers do without what follows the last member, and umoci's writer, too
+            return
+        raise IntegrityError("a layer is no tar archive", at=str(layer.digest), because=str(error)) from error
+    # tarfile takes a damaged header for the end
+    if any(stream.read(_BLOCK)):
+        raise IntegrityError("a layer holds bytes that are no member", at=str(layer.digest))
+
+
+def _member(member: tarfile.TarInfo, blob: Digest) -> Iterator[_Member]:
+    path = _path(member.name, member)
+    name = path.rpartition("/")[2]
+    if not path and member.isdir():
+        return
+    if name == _OPAQUE:
+        yield _Member(hides=parent(path), opaque=True)
+    elif name.startswith(_RESERVED):
+        return
+    elif name.startswith(_WHITEOUT):
+        hidden = name.removeprefix(_WHITEOUT)
+        if hidden in ("", ".", ".."):
+            raise IntegrityError("a whiteout of nothing", at=member.name)
+        yield _Member(hides=f"{parent(path)}/{hidden}".lstrip("/"))
+    else:
+        yield _Member(entry=_entry(member, path, blob))
+
+
+def _path(text: str, member: tarfile.TarInfo) -> str:
+    if text.startswith("/"):
+        raise IntegrityError("a layer holds an absolute path", at=member.name)
+    try:
+        return normalise(text)
+    except IntegrityError as error:
+        raise IntegrityError("a layer holds a path that leaves the image", at=member.name) from error
+
+
+def _entry(member: tarfile.TarInfo, path: str, blob: Digest) -> FileEntry:
+    kind = _KINDS.get(member.type)
+    if kind is None or member.issparse() or not path:
+        because = "a sparse file" if member.issparse() else f"type {member.type!r}"
+        raise IntegrityError("a layer holds a member of a kind that we cannot keep", at=member.name, because=because)
+    if member.size and kind is not Kind.FILE:
+        raise IntegrityError("a member that is no file has content", at=member.name, because=f"{member.size} bytes")
+    link = _path(member.linkname, member) if kind is Kind.HARDLINK else member.linkname
+    if kind in (Kind.SYMLINK, Kind.HARDLINK) and (not link or "\0" in link):
+        raise IntegrityError("a layer holds a link to nowhere", at=member.name)
+    headers = member.pax_headers
+    xattrs = [(name.removeprefix(_XATTR), value) for name, value in headers.items() if name.startswith(_XATTR)]
+    return FileEntry(
+        path=path,
+        kind=kind,
+        mode=member.mode & 0o7777,
+        uid=member.uid,
+        gid=member.gid,
+        mtime=int(member.mtime),
+        link=link if kind in (Kind.SYMLINK, Kind.HARDLINK) else "",
+        content=Slice(blob=blob, offset=member.offset_data, size=member.size) if member.size else b"",
+        device=(member.devmajor, member.devminor) if kind in (Kind.CHARACTER, Kind.BLOCK) else (0, 0),
+        xattrs=tuple(sorted((name, value.encode("utf-8", "surrogateescape")) for name, value in xattrs)),
+    )
+
+
+@dataclass(slots=True)
+class _Files:
+    """What the layers so far amount to: path -> the entry of its file. Names of one file share the same object, so a
+    file lives on under its other names when one of them is replaced.
+    """
+
+    entries: dict[str, FileEntry] = field(default_factory=dict)
+
+    def apply(self, members: list[_Member]) -> None:
+        """Put a layer on top."""
+        self._hide(members)
+        for member in members:
+            if member.entry is not None:
+                self._put(member.entry)
+
+    def tree(self) -> Tree:
+        """Of the names of one file the first carries it, the others are hard links to that one."""
+        carriers: dict[int, str] = {}
+        found = []
+        for path in sorted(self.entries, key=path_order):
+            entry = self.entries[path]
+            self._check_place(path)  # again: what came last may have put a file where a directory has to be
+            carrier = carriers.setdefault(id(entry), path)
+            if carrier == path:
+                found.append(replace(entry, path=path))
+            else:
+                found.append(replace(entry, path=path, kind=Kind.HARDLINK, link=carrier, content=b"", xattrs=()))
+        return Tree(found)
+
+    def _check_place(self, path: str) -> None:
+        """Directories that no layer names are the runtime's to make; a link on the way would lead it anywhere."""
+        up = parent(path)
+        while up:
+            above = self.entries.get(up)
+            if above is not None and above.kind is not Kind.DIRECTORY:
+                raise IntegrityError(f"a layer has a path through a {above.kind}", at=path, because=f"{up} is one")
+            up = parent(up)
+
+    def _hide(self, members: list[_Member]) -> None:
+        hidden = {member.hides for member in members if member.hides and not member.opaque}
+        opaque = {member.hides for member in members if member.opaque}
+        if hidden or opaque:
+            self.entries = {path: entry for path, entry in self.entries.items() if not _is_below(path, hidden, opaque)}
+
+    def _put(self, entry: FileEntry) -> None:
+        path = entry.path
+        self._check_place(path)
+        if entry.kind is Kind.HARDLINK:
+            target = self.entries.get(entry.link)
+            if target is None or target.kind is Kind.DIRECTORY:
+                message = "a layer has a hard link to what is no file of the image"
+                raise IntegrityError(message, at=path, because=entry.link)
+            entry = target
+        before = self.entries.get(path)
+        if before is not None and before.kind is Kind.DIRECTORY and entry.kind is not Kind.DIRECTORY:
+            self.entries = {known: old for known, old in self.entries.items() if not known.startswith(path + "/")}
+        self.entries[path] = entry
+
+
+def _is_below(path: str, hidden: set[str], opaque: set[str]) -> bool:
+    """Whether a whiteout hides the path: its own, one of a directory it lies in, or an opaque such directory."""
+    if path in hidden:
+        return True
+    while path:
+        path = parent(path)
+        if path in opaque or (path and path in hidden):
+            return True
+    return False

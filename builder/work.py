@@ -1,0 +1,67 @@
+"""Work: what every kind of step needs: another step's result, a place that no other process is in, a tree on the disk.
+
+Law: knows the store and the work directory; not what any step does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from builder.plan import Step
+from builder.tools import Tools
+from rootfs.digest import Digest
+from rootfs.extract import extract
+from rootfs.files import host_error
+from rootfs.ports import Reporter, Store, read_blob
+from rootfs.tree import Tree
+
+
+def result(step: Step, store: Store) -> Digest:
+    """What a step that has run made."""
+    found = store.lookup(step.key)
+    assert found is not None, f"{step.title} has no result"
+    return found
+
+
+def result_tree(step: Step, store: Store) -> Tree:
+    """The Tree that a step that has run made."""
+    return Tree.from_bytes(read_blob(store, result(step, store)))
+
+
+@contextmanager
+def alone(place: Path, reporter: Reporter) -> Iterator[None]:
+    """No other process is in this block for the same place: who comes second waits, and says so."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            reporter.note(f"another build is at work in {place}: waiting for it")
+            lock.acquire()
+    except OSError as error:
+        raise host_error(error, place.parent) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def place_of(step: Step, tools: Tools) -> Path:
+    """The directory a step works in."""
+    return tools.work / step.key.hex[:16]
+
+
+def extracted(tree: Digest, tools: Tools, what: str) -> Path:
+    """The directory of a stored Tree, extracted once for all who use it; nobody may write to it."""
+    root = tools.work / "roots" / tree.hex[:16]
+    with alone(root, tools.reporter):
+        if not root.exists():
+            tools.reporter.begin(f"extract {what}")
+            extract(Tree.from_bytes(read_blob(tools.store, tree)), tools.store, root)
+            tools.reporter.finish(f"extract {what}")
+    return root
