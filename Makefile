@@ -78,7 +78,7 @@ endif
 VARIANT := $(if $(LTO),optimized-lto,$(if $(OPTIMAL),optimized,plain))
 TAG := $(PYTHON_VERSION)-wee$(if $(LTO),-optimized-lto,$(if $(OPTIMAL),-optimized))$(TAG_SUFFIX)
 HOST_PLATFORM := linux/$(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(shell uname -m)))
-BUILD = $(if $(PKG_PROXY),OCIBUILD_PROXY='$(PKG_PROXY)') $(TOOL) recipe recipes/wee.toml \
+BUILD = $(if $(PKG_PROXY),OCIBUILD_PROXY='$(PKG_PROXY)') $(TOOL) recipe recipes/$(if $(filter 2.%,$(PYTHON_VERSION)),wee-python2,wee).toml \
   --set python.version='$(PYTHON_VERSION)' --set python.variant=$(VARIANT) --tag '$(TAG)' \
   --lock 'dist/$(TAG).lock.toml' $(if $(PLAIN_HTTP),--plain-http) $(ARGS)
 PUSH = --push '$(IMAGE):$(TAG)'

@@ -13,12 +13,15 @@ from pathlib import Path
 import msgspec
 
 from builder.execute import execute
-from builder.lock import Lock
+from builder.images import open_image
+from builder.lock import Lock, LockedProfile
 from builder.oci.descriptor import MANIFEST, Descriptor, Platform
+from builder.oci.layer import parse_compression
 from builder.oci.layout import write_layout
 from builder.plan import commands_of, make_plan, rules_of, slim_parameters
 from builder.python.lines import suite_for
 from builder.python.pip import fetch_pip
+from builder.python.profile import misfits, profile_for
 from builder.python.versions import find
 from builder.recipe import Recipe
 from builder.registry.auth import Credentials, credentials_for
@@ -28,7 +31,9 @@ from builder.registry.transfer import push
 from builder.resolve import resolve
 from builder.suites import with_keys
 from builder.tools import Tools
+from builder.verify import verify_image
 from rootfs.architecture import Architecture
+from rootfs.digest import Digest
 from rootfs.errors import HostError, LockError, RecipeError
 from rootfs.files import replacing
 from rootfs.ports import read_blob
@@ -76,16 +81,30 @@ def _ready(recipe: Recipe, directory: Path) -> Recipe:
     """The recipe with its suite and its repositories' keys in it; what cannot be built is refused before any fetch."""
     commands_of(recipe, find(recipe.python.version).version)
     rules_of(slim_parameters(recipe.base))
+    parse_compression(recipe.image.compression)
     base = msgspec.structs.replace(recipe.base, suite=suite_for(recipe.python.version, recipe.base.suite))
     return msgspec.structs.replace(recipe, base=with_keys(base, directory))
 
 
 def write_lock(found: Found, tools: Tools, *, epoch: int | None) -> Lock:
-    """Resolve a recipe and write its lock, whatever was there."""
+    """Resolve a recipe and write its lock, whatever was there; a profile that still fits stays pinned."""
     lock = resolve(found.recipe, Architecture.host(), tools, now=int(time.time()), epoch=epoch)
+    lock = msgspec.structs.replace(lock, profile=_kept_profile(found, lock))
     with replacing(found.lock_path) as stream:
         stream.write(lock.to_bytes())
     return lock
+
+
+def _kept_profile(found: Found, lock: Lock) -> LockedProfile | None:
+    """The profile that the old lock pins, if it fits the new one."""
+    try:
+        pinned = Lock.parse(found.lock_path.read_bytes(), at=str(found.lock_path)).profile
+    except (LockError, OSError):
+        return None
+    if pinned is None or found.recipe.python.variant == "plain":
+        return None
+    wanted = profile_for(Digest.parse(pinned.digest), commands_of(found.recipe, lock.python.version), lock)
+    return None if misfits(pinned, wanted) else pinned
 
 
 def read_lock(found: Found, tools: Tools, *, locked: bool, epoch: int | None) -> Lock:
@@ -115,6 +134,15 @@ def build(found: Found, lock: Lock, tools: Tools, *, output: Path, tag: str | No
     layout = output / found.recipe.name
     write_layout(layout, tools.store, descriptor, ref_name=tag)
     return Built(layout=layout, tag=tag, descriptor=descriptor)
+
+
+def accept(found: Found, built: Built, tools: Tools) -> None:
+    """See that the finished image does what an image of CPython must; once for each digest. BuildError when not."""
+    key = Digest.of_value({"kind": "accept", "revision": 1, "manifest": str(built.descriptor.digest)})
+    if tools.store.lookup(key) is None:
+        image = open_image(f"{built.layout}:{built.tag}", tools)
+        verify_image(image, tools, without=found.recipe.python.without).require()
+        tools.store.link(key, built.descriptor.digest)
 
 
 def push_image(

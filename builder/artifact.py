@@ -142,10 +142,11 @@ def _offered(at: str, descriptor: Descriptor, data: bytes, fetch: Fetch) -> Offe
     for blob, limit in ((manifest.config, SIZE_LIMIT), (layer, _LIMIT)):
         if blob.size > limit:
             raise IntegrityError("the profile is too large", at=at, because=f"{blob.digest} has {blob.size} bytes")
+    config = b"".join(fetch(manifest.config))
     try:
-        trained = msgspec.json.decode(b"".join(fetch(manifest.config)), type=Trained)
+        trained = msgspec.json.decode(config, type=Trained)
         Digest.parse(trained.profile.digest)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, IntegrityError) as error:
         raise IntegrityError("the profile's config cannot be read", at=at, because=str(error)) from error
     return Offered(at=at, descriptor=descriptor, trained=trained, layer=layer, fetch=fetch)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 
 from builder.plan import Step
 from builder.python import stages
@@ -62,6 +63,7 @@ def _install(step: Step, tools: Tools) -> Digest:
         release=find(parameters["version"]),
         contents=Contents(
             modules=tuple(parameters["modules"]),
+            headers=parameters["headers"],
             without=tuple(parameters["without"]),
             pyc=parameters["pyc"],
             pip=parameters["pip"],
@@ -105,7 +107,7 @@ def _release(step: Step) -> PythonRelease:
 
 def _commands(step: Step) -> Commands:
     """The step's own commands; those of other stages are empty."""
-    names = ("configure", "freeze", "instrument", "train", "compile", "install")
+    names = [one.name for one in fields(Commands)]
     return Commands(**{name: tuple(step.parameters.get(name, ())) for name in names})
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
+from importlib.resources import files
 
 from builder.compiling import KINDS as COMPILING
 from builder.compiling import run_stage
@@ -27,6 +28,8 @@ from builder.work import alone, place_of, result, result_tree
 from rootfs.architecture import Architecture
 from rootfs.archive import Download, fetching
 from rootfs.bootstrap import bootstrap
+from rootfs.configure.ldsocache import renewed_cache
+from rootfs.configure.root import Root
 from rootfs.configure.scripts import UnknownScriptError
 from rootfs.conventional import conventional
 from rootfs.debian.deb import Unpacked, unpack
@@ -36,6 +39,7 @@ from rootfs.slim import slim
 from rootfs.tree import Tree, blobs_of, directory, file
 
 MOUNT_POINTS = ("build", "pip")
+_LDCONFIG = ("usr/sbin/ldconfig", "sbin/ldconfig")
 _UNPACK = "unpack .debs"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -210,8 +214,12 @@ def _configured(step: Step, tools: Tools) -> Tree:
 
 
 def _slim(step: Step, tools: Tools) -> Digest:
-    tree = result_tree(step.inputs[0], tools.store)
-    return tools.store.put([slim(tree, rules_of(step.parameters)).tree.to_bytes()]).digest
+    tree = slim(result_tree(step.inputs[0], tools.store), rules_of(step.parameters)).tree
+    architecture = Architecture.parse(step.parameters["platform"])
+    cache = renewed_cache(Root(tree=tree, store=tools.store, epoch=0, architecture=architecture))
+    if cache is not None:  # libraries may have gone that it names
+        tree = tree.with_entries([cache])
+    return tools.store.put([tree.to_bytes()]).digest
 
 
 def _archive(step: Step, tools: Tools) -> Digest:
@@ -232,6 +240,9 @@ def _layer(step: Step, tools: Tools) -> Digest:
         below = result_tree(step.inputs[1], store)
         if said := parameters["register"]:
             said = Registration(**{**said, "depends": tuple(said["depends"])})
+            if not any(path in below for path in _LDCONFIG):
+                reader = files("builder.python").joinpath("ldconfig.py").read_bytes()
+                tree = tree.with_entries([file(_LDCONFIG[0], reader, 0o755)])
             tree = registered(tree, below, said, store)
         tree = tree.dated(parameters["epoch"]).changes_since(below)
     layer = pack(

@@ -22,11 +22,11 @@ from rootfs.architecture import Architecture
 from rootfs.archive import Download
 from rootfs.digest import Digest
 from rootfs.errors import LockError
-from rootfs.slim import Rule, named, paths
+from rootfs.slimrules import Rule, named, paths
 from rootfs.suite import sources_file
 
-REVISIONS = {"fragment": 2, "rootfs": 3, "slim": 1, "archive": 1, "layer": 2, "image": 1}
-REVISIONS |= {"configure": 1, "instrument": 1, "train": 1, "compile": 2, "install": 1}
+REVISIONS = {"fragment": 2, "rootfs": 3, "slim": 2, "archive": 1, "layer": 2, "image": 1}
+REVISIONS |= {"configure": 1, "instrument": 1, "train": 1, "compile": 2, "install": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -131,7 +131,10 @@ def _rootfs(set_name: str, base: Base, lock: Lock, fragments: Mapping[Digest, St
         "platform": lock.platform,
         "epoch": lock.epoch,
     }
-    inputs = tuple(fragments[package.digest] for package in lock.packages(set_name))
+    packages = lock.packages(set_name)
+    if not any(package.name == "dpkg" for package in packages):
+        parameters["database"] = "status.d"  # rootfs.debian.dpkg; so the keys of other sets stay what they were
+    inputs = tuple(fragments[package.digest] for package in packages)
     return Step(kind="rootfs", title=f"assemble the {set_name} rootfs", parameters=parameters, inputs=inputs)
 
 
@@ -140,6 +143,7 @@ def _slimmed(base: Base, rootfs: Step) -> Step:
     parameters = slim_parameters(base)
     if not rules_of(parameters):
         return rootfs
+    parameters["platform"] = rootfs.parameters["platform"]
     return Step(kind="slim", title="leave out what the rules say", parameters=parameters, inputs=(rootfs,))
 
 
@@ -162,7 +166,7 @@ def train_step(recipe: Recipe, lock: Lock) -> Step:
     instrumented = _stage(
         "instrument", "compile to count", {"instrument": said.instrument}, lock, toolchain, configured
     )
-    return _stage("train", "train", {"train": said.train}, lock, toolchain, instrumented)
+    return _stage("train", "train", {"train": said.train, "practice": said.practice}, lock, toolchain, instrumented)
 
 
 def commands_of(recipe: Recipe, version: str) -> Commands:
@@ -189,6 +193,7 @@ def _configured_source(recipe: Recipe, lock: Lock, said: Commands) -> tuple[Step
     parameters = {
         "version": lock.python.version,
         "source": f"sha256:{lock.python.sha256}",
+        "builtin": said.builtin,
         "configure": said.configure,
         "freeze": said.freeze,
     }
@@ -216,6 +221,7 @@ def _installed(recipe: Recipe, lock: Lock) -> Step:
         "version": source.version,
         "modules": python.modules,
         "without": python.without,
+        "headers": python.headers,
         "pyc": python.pyc,
         "pip": bool(python.pip),
         "wheel": f"sha256:{pip.sha256}" if pip else None,

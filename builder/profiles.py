@@ -67,7 +67,7 @@ def with_profile(found: Found, lock: Lock, tools: Tools, *, locked: bool, places
         if not misfits(offered.trained.profile, _wanted(found, lock)):
             tools.reporter.note(f"profile {offered.trained.profile.digest}: shipped as {offered.at}, pinned")
             return _pin(found, lock, admit(offered, tools.store))
-    tools.reporter.note("no profile is pinned, and none that is shipped fits: one is trained")
+    tools.reporter.note("no profile is pinned, no shipped one fits: pinning what training gives")
     return train(found, lock, tools)[0]
 
 

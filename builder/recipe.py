@@ -89,10 +89,10 @@ class Python(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[python]`: the interpreter. `version` is exact or a line (`3.14`: the newest known).
 
     `variant` is plain, optimized (PGO) or optimized-lto (PGO and LTO). `modules` asks for what is left out by default,
-    `without` leaves more out. `shared` puts libpython into a file of its own; `free_threaded` is the build without a
-    GIL (3.13+), `jit` the one with the just-in-time compiler (3.14+); `march` a CPU level (`x86-64-v3`); `pip` is the
-    bundled one, none, or an exact version. `training` in `parallel` is faster and gives another profile every time;
-    `train_without` leaves tests out of it.
+    `without` leaves more out, `headers = false` what extensions are compiled with. `shared` puts libpython into a file
+    of its own; `free_threaded` is the build without a GIL (3.13+), `jit` the one with the just-in-time compiler
+    (3.14+); `march` a CPU level (`x86-64-v3`); `pip` is the bundled one, none, or an exact version. `training` in
+    `parallel` is faster and gives another profile every time; `train_without` leaves tests out of it.
     """
 
     version: PythonVersion
@@ -100,6 +100,7 @@ class Python(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     configure: tuple[str, ...] = ()
     modules: tuple[Literal["tkinter"], ...] = ()
     without: tuple[ModuleName, ...] = ()
+    headers: bool = True
     shared: bool = False
     free_threaded: bool = False
     jit: bool = False

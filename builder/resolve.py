@@ -128,7 +128,8 @@ def select(index: PackageIndex, base: Base, more: Sequence[str] = ()) -> Selecti
     variant = ["apt"] if base.variant in ("apt", "minbase") else []
     if base.variant == "minbase":
         variant += [package.name for package in index.with_priority("required")]
-    return solve(index, [*variant, *base.packages, *more], deny=base.deny, essential=base.variant != "custom")
+    wanted = [*variant, *base.packages, *more]
+    return solve(index, wanted, deny=base.deny, omit=base.omit, essential=base.variant != "custom")
 
 
 def _lock(

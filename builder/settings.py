@@ -22,6 +22,11 @@ from rootfs.errors import UsageError
 APT = Path("/etc/apt")
 PIP = (Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"))
 _PREFIX = "OCIBUILD_"
+_DEFAULTS: Mapping[str, str] = {
+    "mirror": "https://ftp.debian.org/debian",
+    "security_mirror": "https://security.debian.org/debian-security",
+    "pypi": PYPI,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +84,26 @@ def read_settings(
     environment = os.environ if environment is None else environment
     config_file = user_config_path("ocibuild") / "config.toml"
     config = _config(config_file)
+    fallbacks = _fallbacks(environment, apt, pip)
+    chosen = {}
+    for name in Settings.__slots__:
+        candidates = [
+            *_found(str(flags.get(name) or ""), f"--{name.replace('_', '-')}"),
+            *_found(environment.get(_PREFIX + name.upper()), _PREFIX + name.upper()),
+            *_found(config.get(name), str(config_file)),
+            *fallbacks.get(name, []),
+            Setting(value=_DEFAULTS.get(name, ""), origin="default"),
+        ]
+        chosen[name] = candidates[0]
+    _check(chosen)
+    return Settings(**chosen)
+
+
+def _fallbacks(environment: Mapping[str, str], apt: Path, pip: Sequence[Path]) -> dict[str, list[Setting]]:
+    """What other programs' variables and files on this host say, by setting."""
     hosts = _apt_mirrors(apt)
     proxy = environment.get("https_proxy") or environment.get("HTTPS_PROXY") or environment.get("http_proxy")
-    fallbacks = {
+    return {
         "store": [Setting(value=str(user_cache_path("ocibuild")), origin="default")],
         "mirror": _found(hosts.get("debian"), f"{apt}"),
         "security_mirror": _found(hosts.get("debian-security"), f"{apt}"),
@@ -96,25 +118,7 @@ def read_settings(
             *_found(environment.get("REQUESTS_CA_BUNDLE"), "REQUESTS_CA_BUNDLE"),
             *_found(environment.get("SSL_CERT_FILE"), "SSL_CERT_FILE"),
         ],
-        "trusted_realms": [],
     }
-    defaults = {
-        "mirror": "https://ftp.debian.org/debian",
-        "security_mirror": "https://security.debian.org/debian-security",
-        "pypi": PYPI,
-    }
-    chosen = {}
-    for name in Settings.__slots__:
-        candidates = [
-            *_found(str(flags.get(name) or ""), f"--{name.replace('_', '-')}"),
-            *_found(environment.get(_PREFIX + name.upper()), _PREFIX + name.upper()),
-            *_found(config.get(name), str(config_file)),
-            *fallbacks[name],
-            Setting(value=defaults.get(name, ""), origin="default"),
-        ]
-        chosen[name] = candidates[0]
-    _check(chosen)
-    return Settings(**chosen)
 
 
 def auth_files(environment: Mapping[str, str] | None = None) -> list[Path]:

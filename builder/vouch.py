@@ -11,7 +11,7 @@ from importlib.resources import files
 
 from pysequoia import Cert, Sig, verify
 
-from builder.python.sigstore import EXTRA, Identity, is_installed, verify_bundle
+from builder.python.sigstore import EXTRA, Identity, is_complete, is_installed, verify_bundle
 from builder.python.source import fetch_source
 from builder.python.versions import PythonRelease
 from builder.tools import Tools
@@ -134,9 +134,13 @@ def _openpgp(release: PythonRelease, tools: Tools) -> str:
     if release.signed:
         places.insert(0, from_mirror(f"{CANONICAL['debian']}/{release.pool}.asc", tools.mirrors))
     signature = _get(rung, places, tools)
-    key = Cert.from_bytes((files("builder.python") / "keys" / f"{fingerprint}.asc").read_bytes())
-    check_signature(_source(release, tools), signature, key)
+    check_signature(_source(release, tools), signature, pinned_key(fingerprint))
     return rung
+
+
+def pinned_key(fingerprint: str) -> Cert:
+    """A release manager's certificate."""
+    return Cert.from_bytes((files("builder.python") / "keys" / f"{fingerprint}.asc").read_bytes())
 
 
 def check_signature(data: bytes, signature: bytes, key: Cert) -> None:
@@ -160,7 +164,9 @@ def _sigstore(release: PythonRelease, tools: Tools) -> str:
     if not is_installed():
         raise TransferError("Sigstore", because=f"{EXTRA} is not installed")
     bundle = _get("Sigstore", [f"{release.upstream}.sigstore"], tools)
-    verify_bundle(_source(release, tools), bundle, identity)
+    if not is_complete(bundle):
+        raise TransferError("Sigstore", because="its bundle is of the old kind that can be checked only online")
+    verify_bundle(release.source, bundle, identity)
     return f"Sigstore {identity.name}"
 
 

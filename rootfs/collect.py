@@ -43,9 +43,7 @@ class _Found:
         )
 
 
-def collect(
-    directory: Path, store: Store, *, prefix: str = "", times: bool = False, since: Tree | None = None
-) -> Tree:
+def collect(directory: Path, store: Store, *, prefix: str = "", times: bool = False, since: Tree | None = None) -> Tree:
     """The Tree of what lies in `directory`, each path below `prefix` (whose own directories are not entries).
 
     Modes are the disk's; uid and gid are 0, and so is mtime unless `times` asks for the disk's (in whole seconds). All

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from rootfs.debian.dpkg import ADMIN, STATUS_FILES
 from rootfs.ports import Store, read_content
-from rootfs.slim import RULES, Saved, slim
+from rootfs.slim import Saved, slim
+from rootfs.slimrules import RULES
 from rootfs.tree import Kind, Tree
 
-_LISTS = "var/lib/dpkg/info"
+_LISTS = f"{ADMIN}/info"
 NO_PACKAGE = "(no package)"
 
 
@@ -30,25 +32,34 @@ def package_sizes(tree: Tree, store: Store) -> tuple[Row, ...]:
 
     What two packages list (a diverted or replaced file) counts for the first by name.
     """
-    owners = {path: name for path, name in reversed(list(_owned(tree, store))) if path in tree}
+    owner_of = owners(tree, store)
     entries: dict[str, int] = {}
     sizes: dict[str, int] = {}
     for path, entry in tree.items():
         if entry.kind is not Kind.DIRECTORY:
-            owner = owners.get(path, NO_PACKAGE)
+            owner = owner_of.get(path, NO_PACKAGE)
             entries[owner] = entries.get(owner, 0) + 1
             sizes[owner] = sizes.get(owner, 0) + entry.size
     rows = (Row(name=name, entries=count, size=sizes[name]) for name, count in entries.items())
     return tuple(sorted(rows, key=lambda row: (-row.size, row.name)))
 
 
+def owners(tree: Tree, store: Store) -> dict[str, str]:
+    """path -> the package that dpkg's database says it is of; what several list is of the first by name.
+
+    Without dpkg the lists of checksums are all there is (`rootfs.debian.dpkg`): they name neither links nor conffiles.
+    """
+    return {path: name for path, name in reversed(list(_owned(tree, store))) if path in tree}
+
+
 def _owned(tree: Tree, store: Store) -> Iterator[tuple[str, str]]:
     """(path in the tree, package) for every line of dpkg's lists."""
-    for entry in tree.below(_LISTS):
-        if entry.path.endswith(".list"):
-            name = entry.path.removeprefix(f"{_LISTS}/").removesuffix(".list")
-            for line in read_content(store, entry.content).decode("utf-8", "surrogateescape").split("\n"):
-                yield tree.resolve(line), name
+    for place, ending, column in ((_LISTS, ".list", 0), (STATUS_FILES, ".md5sums", 34)):
+        for entry in tree.below(place):
+            if entry.path.endswith(ending):
+                name = entry.path.removeprefix(f"{place}/").removesuffix(ending)
+                for line in read_content(store, entry.content).decode("utf-8", "surrogateescape").split("\n"):
+                    yield tree.resolve(line[column:]), name
 
 
 def rule_sizes(tree: Tree) -> Mapping[str, Saved]:

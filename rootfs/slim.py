@@ -1,23 +1,22 @@
 """Slim: what a small image leaves out, as rules over paths, in dpkg's own terms (dpkg(1), --path-exclude).
 
-Law: pure; a Tree in, a Tree out. The same filters go into dpkg's configuration, so that a later `apt-get install`
-leaves out the same things; the files left are those that dpkg with these filters would have left (src/main/filters.c).
-As with dpkg, its database goes on listing what was left out, and `dpkg --verify` calls it missing.
+Law: pure; a Tree in, a Tree out; the rules with a name are in `rootfs.slimrules`. The same filters go into dpkg's
+configuration, so that a later `apt-get install` leaves out the same things; the files left are those that dpkg with
+these filters would have left (src/main/filters.c). As with dpkg, its database goes on listing what was left out, and
+`dpkg --verify` calls it missing; without dpkg the lists of checksums lose it.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from types import MappingProxyType
 
-from rootfs.errors import RecipeError
+from rootfs.debian.dpkg import ADMIN, STATUS_FILES
+from rootfs.slimrules import Filter, Rule
 from rootfs.tree import FileEntry, Kind, Tree, file, parent
 
-_DPKG = "var/lib/dpkg"
 _DPKG_CONFIG = "etc/dpkg/dpkg.cfg.d/ocibuild-slim"
 _APT_CONFIG = "etc/apt/apt.conf.d/ocibuild-slim"
 _CLASSES = {
@@ -31,29 +30,6 @@ _CLASSES = {
     "upper": "A-Z",
     "xdigit": "0-9A-Fa-f",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """One line of dpkg's configuration: a glob over absolute paths in which `*` matches `/` too."""
-
-    glob: str
-    include: bool = False
-
-    def __str__(self) -> str:
-        return f"path-{'include' if self.include else 'exclude'}={self.glob}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """Something to leave out. `directories` are globs of those that stay, empty, since maintainer scripts expect them;
-    `apt` is apt's configuration (apt.conf(5)) for what apt would leave behind.
-    """
-
-    name: str
-    filters: tuple[Filter, ...] = ()
-    directories: tuple[str, ...] = ()
-    apt: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,73 +48,16 @@ class Slimmed:
     saved: Mapping[str, Saved]
 
 
-def _without(name: str, *globs: str, keep: Sequence[str] = (), directories: Sequence[str] = ()) -> Rule:
-    filters = (*(Filter(glob=glob) for glob in globs), *(Filter(glob=glob, include=True) for glob in keep))
-    return Rule(name=name, filters=filters, directories=tuple(directories))
-
-
 # Licences ask that their text goes with the program: these stay whatever the other filters say.
 _LEGAL = Filter(glob="/usr/share/doc/*/copyright", include=True)
-
-RULES: Mapping[str, Rule] = MappingProxyType(
-    {
-        rule.name: rule
-        for rule in (
-            _without("docs", "/usr/share/doc/*", "/usr/share/doc-base/*", "/usr/share/gtk-doc/*"),
-            # bugs.debian.org/863199: packages fail to install where a section's directory is missing
-            _without("man", "/usr/share/man/*", directories=["/usr/share/man/man[1-9]"]),
-            _without("info", "/usr/share/info/*"),
-            _without("locale", "/usr/share/locale/*", keep=["/usr/share/locale/locale.alias"]),
-            _without("lintian", "/usr/share/lintian/*", "/usr/share/linda/*"),
-            _without("bug", "/usr/share/bug/*"),
-            Rule(
-                name="apt-cache",
-                apt='APT::Keep-Downloaded-Packages "false";\n'
-                'Acquire::GzipIndexes "true";\nAcquire::Languages "none";\n'
-                'Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n',
-            ),
-        )
-    }
-)
-"""The rules that have a name."""
-
-
-def named(text: str) -> Rule:
-    """A rule by its name; `locale:de,pt_BR` keeps these languages. RecipeError for a name that is none."""
-    name, colon, keep = text.partition(":")
-    languages = [language.strip() for language in keep.split(",")] if colon else []
-    if name not in RULES or (colon and name != "locale") or not all(map(_LANGUAGE.match, languages)):
-        near = difflib.get_close_matches(name, RULES, n=1, cutoff=0.5)
-        hint = f"did you mean `{near[0]}`?" if near and near[0] != name else f"known: {', '.join(RULES)}; locale:de,fr"
-        raise RecipeError(f"no rule to slim by: {text}", hint=hint)
-    rule = RULES[name]
-    # no `de*`: it would keep `del` too
-    kept = [f"/usr/share/locale/{language}{rest}" for language in languages for rest in ("", "/*", "_*", "@*")]
-    return replace(rule, filters=(*rule.filters, *(Filter(glob=glob, include=True) for glob in kept)))
-
-
-_LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_.@-]*\Z")
-
-
-def paths(*, exclude: Iterable[str] = (), include: Iterable[str] = ()) -> Rule:
-    """A rule of free globs, as dpkg's path-exclude and path-include; what `include` matches stays.
-
-    RecipeError for a glob that dpkg's configuration cannot hold, or that matches no absolute path.
-    """
-    rule = _without("paths", *exclude, keep=tuple(include))
-    for one in rule.filters:
-        if not one.glob.startswith(("/", "*")) or one.glob != one.glob.strip() or not one.glob.isprintable():
-            raise RecipeError(
-                f"not a glob over paths: {one.glob!r}", hint='write an absolute one, such as "/usr/share/games/*"'
-            )
-    return rule
 
 
 def slim(tree: Tree, rules: Sequence[Rule]) -> Slimmed:
     """Leave out what the rules say; of filters the last that matches decides, and copyright files always stay.
 
     A directory stays when something below it does. A hard link whose target goes becomes the file. What
-    update-alternatives would not have made without what went goes too. dpkg's database stays as it is.
+    update-alternatives would not have made without what went goes too. dpkg's database stays as it is; the lists that
+    only scanners read lose what went.
     """
     filters = [(rule.name, one) for rule in rules for one in rule.filters]
     if filters:
@@ -151,7 +70,7 @@ def slim(tree: Tree, rules: Sequence[Rule]) -> Slimmed:
     for path, name in removed.items():
         before = saved[name]
         saved[name] = Saved(entries=before.entries + 1, size=before.size + tree[path].size)
-    kept = _relinked(tree, removed)
+    kept = _listed(_relinked(tree, removed), tree)
     return Slimmed(tree=kept.with_entries(_configuration(kept, rules, [one for _, one in filters])), saved=saved)
 
 
@@ -161,7 +80,7 @@ def _removed(tree: Tree, filters: Sequence[tuple[str, Filter]]) -> dict[str, str
     prefixes = tuple(_literal(one.glob) for _, one in filters if one.include)
     removed: dict[str, str] = {}
     for path, entry in tree.items():
-        if path == _DPKG or path.startswith(_DPKG + "/"):
+        if path == ADMIN or path.startswith(ADMIN + "/"):
             continue
         decided = next(((n, keep) for n, keep, pattern in reversed(patterns) if pattern(f"/{path}")), ("", True))
         # dpkg cannot see what comes later: a directory, or a link that may be one, stays where an include may reach
@@ -186,7 +105,7 @@ def _stranded(tree: Tree, removed: Mapping[str, str]) -> Iterator[tuple[str, str
         if target in removed:
             lost[f"/{entry.path}"] = removed[target]
             yield entry.path, removed[target]
-            group = f"{_DPKG}/alternatives/{entry.path.rpartition('/')[2]}"
+            group = f"{ADMIN}/alternatives/{entry.path.rpartition('/')[2]}"
             if group in tree:  # the link was the master of its group, which could not have been registered
                 yield group, removed[target]
     for entry in tree.values():
@@ -221,6 +140,24 @@ def _relinked(tree: Tree, removed: Mapping[str, str]) -> Tree:
             heirs[entry.link] = path
             kept.append(replace(tree[entry.link], path=path))
     return Tree(kept)
+
+
+def _listed(kept: Tree, whole: Tree) -> Tree:
+    """The tree whose lists of checksums without a dpkg (`rootfs.debian.dpkg`) name only what is there."""
+    lists = [entry for entry in kept.below(STATUS_FILES) if entry.path.endswith(".md5sums")]
+    return kept.with_entries(
+        replace(entry, content=b"".join(_present(entry.content, kept, whole)))
+        for entry in lists
+        if isinstance(entry.content, bytes)
+    )
+
+
+def _present(sums: bytes, kept: Tree, whole: Tree) -> Iterator[bytes]:
+    """The lines of what was not left out."""
+    for line in sums.splitlines(keepends=True):
+        path = whole.resolve(line.partition(b"  ")[2].decode("utf-8", "surrogateescape").rstrip("\n"))
+        if path in kept or path not in whole:
+            yield line
 
 
 def _configuration(tree: Tree, rules: Sequence[Rule], filters: Sequence[Filter]) -> Iterator[FileEntry]:

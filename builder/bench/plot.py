@@ -16,7 +16,7 @@ from builder.bench.stats import Ratio, Row
 _LABELS, _COLUMN, _GAP, _ROW, _TOP, _BOTTOM = 220, 300, 24, 15, 64, 30
 _TICKS = (0.1, 0.2, 0.25, 0.33, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.5, 1.75, 2, 2.5, 3, 4, 5, 10)
 _TICK_ROOM = 26
-_FASTER, _SLOWER, _INK, _FAINT = "#2b7a4b", "#b8562f", "#222222", "#d0d0d0"
+_FASTER, _SLOWER, _MEAN, _INK, _FAINT = "#4f9d69", "#d08a5b", "#1f3fa0", "#222222", "#d0d0d0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ def _column(axis: _Axis, image: str, mean: Ratio, rows: Sequence[Row]) -> Iterat
     for number, row in enumerate(rows):
         if image in row.ratios:
             yield from _bar(axis, row.name, row.ratios[image], _middle(number))
-    yield _rule(axis.x(mean.value), _TOP - 8, bottom, _FASTER if mean.value >= 1 else _SLOWER, dashed=True)
+    yield _rule(axis.x(mean.value), _TOP - 8, bottom, _MEAN, dashed=True)
 
 
 def _spaced(axis: _Axis) -> list[float]:

@@ -94,7 +94,10 @@ def _cell(row: Row, image: str) -> str:
 
 
 def _mean(ratio: Ratio | None) -> str:
-    return f"**{ratio.value:.3f}** ({ratio.low:.3f} to {ratio.high:.3f})" if ratio else ""
+    if ratio is None:
+        return ""
+    interval = f" ({ratio.low:.3f} to {ratio.high:.3f})" if ratio.low < ratio.high else ""
+    return f"**{ratio.value:.3f}**{interval}"
 
 
 def _notes(report: Report, images: Sequence[str]) -> Iterator[str]:

@@ -135,4 +135,6 @@ def _failure(name: str, subject: Subject, error: BuildError) -> Failure:
 
 def _estimate(tasks: Sequence[Task], images: int, rounds: int) -> str:
     one = sum(_OVERHEAD + task.seconds * (task.warmups + task.values) for task in tasks)
-    return f"{len(tasks)} results, {images} images, {rounds} rounds: about {one * images * rounds / 60:.0f} minutes"
+    seconds = one * images * rounds
+    time = f"{seconds / 60:.0f} minutes" if seconds > 120 else f"{seconds:.0f} s"
+    return f"{len(tasks)} results, {images} images, {rounds} rounds: about {time}"

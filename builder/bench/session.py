@@ -5,6 +5,7 @@ Law: calls the modules in order and cleans up; decides which benchmarks are run,
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,9 @@ from builder.bench.worker import Worker
 from builder.tools import Tools
 from rootfs.errors import UsageError
 from rootfs.files import host_error
+
+_BUSY = 1.0
+"""Load from which on something else must be running."""
 
 
 def run_bench(
@@ -37,6 +41,8 @@ def run_bench(
         worker = Worker(place=place, sandbox=tools.sandbox)
         about = {subject.name: worker.describe(subject) for subject in subjects}
         benchmarks, left_out = _prepare(names, tools, cache, place / "seen")
+        if (load := os.getloadavg()[0]) > _BUSY:
+            tools.reporter.note(f"this machine is busy (load {load:.1f}): the figures will be noisy")
         measured = measure(benchmarks, subjects, worker, tools.reporter, rounds=rounds)
         return make_report(measured, about, baseline=base, rounds=rounds, left_out=left_out)
     finally:

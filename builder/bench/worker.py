@@ -18,7 +18,7 @@ from rootfs.errors import BuildError, UsageError
 from rootfs.ports import Bind, Command, Sandbox
 
 _SEEN = "/tmp/bench"  # noqa: S108 - the sandbox's, not the host's
-_LONGEST = 300
+_LONGEST = 600
 """Seconds after which a process is taken for one that hangs."""
 _OLDEST = [3, 9]
 _PROBE = (

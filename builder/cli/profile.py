@@ -80,9 +80,9 @@ def command() -> None:
 @_plain_http
 @_json
 def train(*, target: str | None, again: bool, plain_http: bool, as_json: bool, **words: Any) -> None:
-    """Train the profile of RECIPE, unless that was done before, and pin it in the lock.
+    """Train the profile of RECIPE and pin it.
 
-    Prints one line: the profile's digest, and with --push the artifact's name.
+    What was trained before is taken. Prints one line: the profile's digest, and with --push the artifact's name.
     """
     if target is not None:
         Reference.parse(target)
@@ -106,7 +106,10 @@ def train(*, target: str | None, again: bool, plain_http: bool, as_json: bool, *
 @settings_options
 @_json
 def show(*, as_json: bool, **words: Any) -> None:
-    """Print what the lock of RECIPE pins, what that fits, and where it is; exit status 3 when it does not fit."""
+    """Show the profile that RECIPE's lock pins.
+
+    Prints what it fits and where it is; exit status 3 when it does not fit the recipe.
+    """
     with _begun(words, locked=True) as begun:
         found = status(begun.found, begun.lock, begun.tools.store)
         click.echo(json.dumps(_value(found)) if as_json else "\n".join(_lines(found, begun.lock)))
@@ -120,7 +123,10 @@ def show(*, as_json: bool, **words: Any) -> None:
 @settings_options
 @_plain_http
 def push(*, reference: str, plain_http: bool, **words: Any) -> None:
-    """Push the pinned profile of RECIPE to REFERENCE (host/repository[:tag]); prints its name and digest there."""
+    """Push the pinned profile to a registry.
+
+    REFERENCE is host/repository[:tag]. Prints host/repository@digest.
+    """
     with _begun(words, locked=True) as begun:
         click.echo(begun.push(begun.lock, reference, plain_http=plain_http))
 
@@ -132,7 +138,10 @@ def push(*, reference: str, plain_http: bool, **words: Any) -> None:
 @_replace
 @_plain_http
 def pull(*, reference: str, instead: bool, plain_http: bool, **words: Any) -> None:
-    """Fetch a profile for RECIPE from REFERENCE (host/repository[:tag][@digest]) and pin it; prints its digest."""
+    """Fetch a profile from a registry and pin it.
+
+    REFERENCE is host/repository[:tag][@digest]. Prints the profile's digest.
+    """
     wanted = Reference.parse(reference)
     with _begun(words, locked=False) as begun:
         registry = begun.registry(wanted, plain_http=plain_http)
@@ -146,7 +155,10 @@ def pull(*, reference: str, instead: bool, plain_http: bool, **words: Any) -> No
 @click.argument("target", metavar="FILE", type=_target)
 @settings_options
 def export(*, target: Path, **words: Any) -> None:
-    """Write the pinned profile of RECIPE to FILE, as an OCI archive; prints the file and the artifact's digest."""
+    """Write the pinned profile to a file.
+
+    FILE is an OCI archive. Prints FILE@digest, with the digest that it has in a registry.
+    """
     with _begun(words, locked=True) as begun:
         manifest = artifact(begun.found, begun.lock, begun.tools)
         write_file(target, manifest, begun.tools.store)
@@ -159,7 +171,10 @@ def export(*, target: Path, **words: Any) -> None:
 @settings_options
 @_replace
 def import_(*, source: Path, instead: bool, **words: Any) -> None:
-    """Take a profile for RECIPE from FILE, which `ocibuild profile export` wrote, and pin it; prints its digest."""
+    """Take a profile from a file and pin it.
+
+    FILE is what `ocibuild profile export` wrote. Prints the profile's digest.
+    """
     with _begun(words, locked=False) as begun:
         offered = in_file(source)
         take(begun.found, begun.lock, offered, begun.tools, instead=instead)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from builder.app import build, push_image, read_lock
+from builder.app import accept, build, push_image, read_lock
 from builder.cli.options import recipe_options, settings_options
 from builder.cli.start import begin
 from builder.profiles import with_profile
@@ -39,6 +39,8 @@ def command(
 ) -> None:
     """Build the image of RECIPE: a path, or the name of a recipe in ./recipes or of a shipped one.
 
+    With --push the finished image is verified before a byte of it leaves the machine (`ocibuild verify`).
+
     Prints one line: the image layout, or with --push each repository, and the manifest's digest.
     """
     found, settings, reporter = begin(recipe, overrides, lock_path, flags)
@@ -46,6 +48,8 @@ def command(
         lock = read_lock(found, tools, locked=locked, epoch=source_date_epoch())
         lock = with_profile(found, lock, tools, locked=locked)
         built = build(found, lock, tools, output=output, tag=tag)
+        if targets:
+            accept(found, built, tools)
         pushed = push_image(
             built,
             targets,

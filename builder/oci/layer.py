@@ -5,7 +5,8 @@ archive (`builder.oci.tar`) is compressed on its own, in members of 4 MiB of tar
 follow each other are one gzip stream (RFC 1952, 2.2; libdeflate writes the same bytes on every CPU, MTIME 0), frames
 one zstd stream (RFC 8878, 3).
 A section compressed once is kept in the store under its key, so assembling a layer is mostly concatenating.
-Memory is bounded: a few members at a time.
+From zstd's level 19 on small is all that counts: the whole layer is one frame, which is a tenth smaller.
+Memory is bounded: a few members at a time, or zstd's window.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from types import MappingProxyType
 
 import deflate
@@ -42,6 +44,8 @@ class _Codec:
     compress: Callable[[bytes, int], bytes | bytearray]
     levels: range
     level: int
+    whole: int = 1 << 31
+    """The level from which on a layer is one frame."""
 
 
 def _zstandard(block: bytes, level: int) -> bytes:
@@ -51,7 +55,7 @@ def _zstandard(block: bytes, level: int) -> bytes:
 _CODECS: Mapping[str, _Codec] = MappingProxyType(
     {
         "gzip": _Codec(media_type=LAYER_GZIP, compress=deflate.gzip_compress, levels=range(1, 13), level=6),
-        "zstd": _Codec(media_type=LAYER_ZSTD, compress=_zstandard, levels=range(1, 23), level=3),
+        "zstd": _Codec(media_type=LAYER_ZSTD, compress=_zstandard, levels=range(1, 23), level=3, whole=19),
     }
 )
 
@@ -82,6 +86,20 @@ class Layer:
         )
 
 
+def parse_compression(text: str) -> tuple[str, int]:
+    """`gzip` or `zstd:19` as a name and a level; RecipeError when there is no such compression or level."""
+    name, colon, level = text.partition(":")
+    codec = _CODECS.get(name)
+    if codec is None:
+        raise RecipeError(f"unknown layer compression: {name}", hint=f"known: {', '.join(_CODECS)}")
+    if not colon:
+        return name, codec.level
+    if not level.isdecimal() or int(level) not in codec.levels:
+        hint = f"choose {codec.levels.start} (fastest) to {codec.levels.stop - 1} (smallest)"
+        raise RecipeError(f"no such level of {name}: {level}", hint=hint)
+    return name, int(level)
+
+
 def pack(
     tree: Tree,
     store: Store,
@@ -89,37 +107,44 @@ def pack(
     created_by: str,
     epoch: int,
     compression: str = "gzip",
-    level: int | None = None,
     threads: int | None = None,
     lowest: bool = False,
 ) -> Layer:
     """Write the tree's entries, and no others, as a layer blob.
 
-    `epoch` (seconds) caps every mtime; `level` is libdeflate's (1 to 12, 6) or zstd's (1 to 22, 3); `threads` defaults
-    to the cores, at least 2, and never changes the bytes. The `lowest` layer of an image begins with the root
-    directory, 0755: runtimes give it another mode (containers/storage: 0555) where no layer names it. Directories
-    above an entry are the caller's to include, for the same reason. RecipeError for an unknown compression or level;
-    IntegrityError for an entry that a layer cannot hold, a hard link out of the tree, or content that is not in the
-    store.
+    `epoch` (seconds) caps every mtime; `compression` is `gzip[:LEVEL]` (libdeflate's, 1 to 12, 6) or `zstd[:LEVEL]` (1
+    to 22, 3); `threads` defaults to the cores, at least 2, and never changes the bytes.
+    The `lowest` layer of an image begins with the root directory, 0755: runtimes give it another mode
+    (containers/storage: 0555) where no layer names it. Directories above an entry are the caller's to include, for the
+    same reason. RecipeError for an unknown compression or level; IntegrityError for an entry that a layer cannot hold,
+    a hard link out of the tree, or content that is not in the store.
     """
-    codec = _CODECS.get(compression)
-    if codec is None:
-        raise RecipeError(f"unknown layer compression: {compression}", hint=f"known: {', '.join(_CODECS)}")
-    chosen = codec.level if level is None else level
-    if chosen not in codec.levels:
-        hint = f"choose {codec.levels.start} (fastest) to {codec.levels.stop - 1} (smallest)"
-        raise RecipeError(f"no such compression level: {level}", hint=hint)
+    name, level = parse_compression(compression)
+    codec = _CODECS[name]
     workers = threads or max(2, os.cpu_count() or 2)
     hasher = hashlib.sha256()
-    packer = _Packer(store=store, codec=f"{compression}:{chosen}", workers=workers, update=hasher.update)
-    with ThreadPoolExecutor(workers, thread_name_prefix="pack") as pool:
-        parts = sections(tree, epoch=epoch, lowest=lowest)
-        stored = store.put(packer.layer(parts, lambda block: pool.submit(codec.compress, block, chosen)))
+    parts = sections(tree, epoch=epoch, lowest=lowest)
+    if level >= codec.whole:
+        stored = store.put(_frame(parts, store, level, hasher.update))
+    else:
+        packer = _Packer(store=store, codec=f"{name}:{level}", workers=workers, update=hasher.update)
+        with ThreadPoolExecutor(workers, thread_name_prefix="pack") as pool:
+            stored = store.put(packer.layer(parts, lambda block: pool.submit(codec.compress, block, level)))
     return Layer(
         descriptor=Descriptor(media_type=codec.media_type, digest=stored.digest, size=stored.size),
         diff_id=Digest("sha256", hasher.hexdigest()),
         created_by=created_by,
     )
+
+
+def _frame(parts: Sequence[Section], store: Store, level: int, update: Callable[[bytes], None]) -> Iterator[bytes]:
+    """The whole layer as one zstd frame; `update` sees every byte of the tar."""
+    size = sum(section.size for section in parts) + len(END)
+    compressor = zstandard.ZstdCompressor(level=level, write_content_size=True).compressobj(size=size)
+    for piece in chain.from_iterable([*(section_bytes(section, store) for section in parts), (END,)]):
+        update(piece)
+        yield compressor.compress(piece)
+    yield compressor.flush()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

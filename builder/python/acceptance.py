@@ -91,7 +91,6 @@ _IMPORTS = """
 import fnmatch, os, pkgutil, sys, warnings
 warnings.simplefilter("ignore")
 failed, done = [], [0]
-without = globals().get("without", ())
 
 def wanted(name):
     return not any(fnmatch.fnmatchcase(name, pattern) for pattern in not_imported)
@@ -198,10 +197,14 @@ assert refused(ssl.create_default_context(), "localhost"), "a certificate that n
 assert refused(ssl.create_default_context(cafile=path), "example.org"), "a certificate of another name is taken"
 """
 
+# A directory of certificates is only read while a peer is verified: OpenSSL 1.1 on Debian has no file beside it.
 _CERTIFICATES = """
-import ssl
+import os, ssl
+paths = ssl.get_default_verify_paths()
 count = len(ssl.create_default_context().get_ca_certs())
-assert count > 50, "%d certificates at %s" % (count, ssl.get_default_verify_paths())
+if not count and paths.capath:
+    count = len([name for name in os.listdir(paths.capath) if name.endswith(".0")])
+assert count > 50, "%d certificates at %s" % (count, paths)
 """
 
 _SQLITE = """
@@ -391,7 +394,8 @@ import os, sysconfig
 library = os.path.join(sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("INSTSONAME"))
 assert os.path.exists(library), library
 with open("/proc/self/maps") as stream:
-    assert os.path.realpath(library) in stream.read(), "another libpython is loaded"
+    loaded = set(line.split()[-1] for line in stream if "/libpython" in line)
+assert loaded <= set([os.path.realpath(library)]), "another libpython is loaded: %s" % loaded
 """
 
 _NO_GIL = """
@@ -410,7 +414,7 @@ subprocess.check_call([sys.executable, "-c", program], env=dict(os.environ, PYTH
 _UCS4 = "import sys; assert sys.maxunicode == 0x10ffff, 'UCS2: no cp27mu wheel fits'"
 
 _CHECKS = (
-    Check(name="every module imports", code=_IMPORTS, seconds=300),
+    Check(name="every module imports", code=_IMPORTS),
     Check(name="no module is missing", code=_COMPLETE, since=(3, 10)),
     Check(name="accelerators", code=_ACCELERATORS, since=(3, 3)),
     Check(name="certificates", code=_CERTIFICATES, library="ca-certificates", modules=("ssl",)),
@@ -424,7 +428,7 @@ _CHECKS = (
     Check(name="terminal", code=_CURSES, library="ncurses-base", modules=("curses",)),
     Check(name="line editing", code=_READLINE, library="libreadline", modules=("readline",)),
     Check(name="fast decimal", code=_DECIMAL, modules=("decimal",)),
-    Check(name="process pool", code=_POOL, modules=("multiprocessing",), seconds=120),
+    Check(name="process pool", code=_POOL, modules=("multiprocessing",)),
     Check(name="time zones", code=_ZONES, library="tzdata"),
     Check(name="services", code="import socket; assert socket.getservbyname('https') == 443", library="netbase"),
     Check(name="C.UTF-8", code=_LOCALE, library="libc-bin"),
@@ -449,7 +453,7 @@ def image_checks(
 
 
 def check_values(version: tuple[int, ...], *, without: Collection[str] = ()) -> dict[str, object]:
-    """What the checks see as globals, whatever the image; `wheels` (a directory) is the caller's to add."""
+    """What the checks see as globals; `wheels` (a directory) is the caller's to give."""
     return {
         "certificate": _TEST_CERTIFICATE,
         "may_be_absent": tuple(MAY_BE_ABSENT),
@@ -457,4 +461,5 @@ def check_values(version: tuple[int, ...], *, without: Collection[str] = ()) -> 
         "version": version[:2],
         "without": tuple(without),
         "wheels": "",
+        "why_no_wheels": "there are no wheels to try",
     }

@@ -10,10 +10,11 @@ import re
 from pathlib import Path
 
 _OURS = re.compile(
-    r" ?(?:-Wl,--strip-all|-fuse-linker-plugin|-f(?:no-)?fat-lto-objects|-Wno-missing-profile|-no-pie|-fno-pie"
+    r" ?(?:-Wl,--strip-all|-fuse-linker-plugin|-f(?:no-)?fat-lto-objects|-Wno-missing-profile|-no-pie|-fno-(?:pie|gcse|crossjumping|tree-tail-merge)"
     r"|-f(?:lto|profile|random-seed|no-semantic-interposition)(?:[-=][^\s'\"]*)?)(?![\w-])"
 )
-_BUILD = re.compile(r"/build(?=[/'\" ])")
+# A path from the root, also behind -I and -L; not the Tools/build of CPython's own tree.
+_BUILD = re.compile(r"(?:(?<=-[IL])|(?<![\w.]))/build(?=[/'\" ])")
 
 
 def clean_sysconfig(library: Path) -> None:

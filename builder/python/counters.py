@@ -37,11 +37,13 @@ _Value = int | tuple[object, ...]
 class Comparison:
     """How far two profiles are the same: files by name, and the counters (GCC's only) of the files that are in both.
 
-    `kinds` is, by kind of counter, how many there are in the files that differ, and how many of these differ.
+    Of the files that differ `in_bytes_only` have equal counters. `kinds` is, by kind of counter, how many there are in
+    the files that differ, and how many of these differ.
     """
 
     identical: int
     differing: tuple[str, ...] = ()
+    in_bytes_only: int = 0
     only_in_one: tuple[str, ...] = ()
     counters: int = 0
     kinds: Mapping[str, tuple[int, int]] = field(default_factory=dict, hash=False)
@@ -57,6 +59,7 @@ class Comparison:
             "files": {
                 "identical": self.identical,
                 "differing": list(self.differing),
+                "in_bytes_only": self.in_bytes_only,
                 "only_in_one": list(self.only_in_one),
             },
             "counters": {"all": self.counters, "differing": self.counters_differing},
@@ -68,6 +71,7 @@ class Comparison:
         if self.identical == files:
             return f"all {files} files are identical"
         text = f"{self.identical} of {files} files are identical, {len(self.differing)} differ"
+        text += f" ({self.in_bytes_only} in bytes only)" if self.in_bytes_only else ""
         text += f", {len(self.only_in_one)} are in one only" if self.only_in_one else ""
         which = ", ".join(f"{differing} of {of} {kind}" for kind, (of, differing) in self.kinds.items() if differing)
         text += f"; {self.counters_differing} of {self.counters} counters differ"
@@ -101,7 +105,7 @@ def compare(first: bytes, second: bytes) -> Comparison:
     differing = [path for path in common if sides[0][path] != sides[1][path]]
     all_of: Counter[str] = Counter()
     unlike: Counter[str] = Counter()
-    counters = 0
+    counters = in_bytes_only = 0
     for path in common:
         if not path.endswith(SUFFIX):
             continue
@@ -109,13 +113,16 @@ def compare(first: bytes, second: bytes) -> Comparison:
         counters += sum(len(values) for values in mine.values())
         if path in differing:
             theirs = _counters(sides[1][path], path)
+            before = unlike.total()
             for function, kind in {**mine, **theirs}:
                 pairs = list(zip_longest(mine.get((function, kind), ()), theirs.get((function, kind), ()), fillvalue=0))
                 all_of[kind] += len(pairs)
                 unlike[kind] += sum(one != other for one, other in pairs)
+            in_bytes_only += unlike.total() == before
     return Comparison(
         identical=len(common) - len(differing),
         differing=tuple(differing),
+        in_bytes_only=in_bytes_only,
         only_in_one=tuple(sorted(sides[0].keys() ^ sides[1].keys())),
         counters=counters,
         kinds={kind: (all_of[kind], unlike[kind]) for kind in _KINDS if all_of[kind]},
@@ -147,10 +154,8 @@ def _records(data: bytes) -> Iterator[tuple[int, bytes, int]]:
     letter, digit = version >> 24, version >> 16 & 0xFF  # 14.2 is "B42*"
     is_new = 10 * (letter - ord("A")) + digit - ord("0") >= _IN_BYTES
     place, unit = (16, 1) if is_new else (12, 4)
-    while place + 8 <= len(data):
-        tag, length = struct.unpack_from("<Ii", data, place)
-        if tag == 0:  # what ends a file
-            return
+    while (tag := struct.unpack_from("<I", data, place)[0]) != 0:  # a zero ends the file
+        (length,) = struct.unpack_from("<i", data, place + 4)
         place += 8
         size = max(length, 0) * unit
         if place + size > len(data):

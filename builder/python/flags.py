@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from builder.python.lines import Line
 from rootfs.errors import RecipeError
@@ -33,26 +34,42 @@ _CONFIGURE = (
 _OBJECTS = ("-g0", "-fno-semantic-interposition")
 _STRIPPED = ("-Wl,--strip-all",)
 
+# Without it the clock gets into LTO objects and counters.
+_SEED = "-frandom-seed=ocibuild"
+
 # Counters that threads share are added to atomically, or the profile is corrupt now and then (gh-145801).
 _GENERATE = {
-    "gcc": (("-fprofile-generate", "-fprofile-update=atomic"), ("-fprofile-generate",)),
+    "gcc": (("-fprofile-generate", "-fprofile-update=atomic", _SEED), ("-fprofile-generate",)),
     "clang": (("-fprofile-instr-generate", "-fprofile-update=atomic"), ("-fprofile-instr-generate",)),
 }
 # Without a profile of its own a file is compiled as usual; one that does not fit is an error (-Wcoverage-mismatch).
+# What follows keeps the interpreter's loop as it is written: each instruction ends in a jump of its own, and code that
+# several share is not merged again (GCC's manual advises -fno-gcse for computed gotos). 2 to 3 % of everything.
 _USE = {
-    "gcc": ("-fprofile-use", "-fprofile-correction", "-Wno-missing-profile"),
+    "gcc": ("-fprofile-use", "-fprofile-correction", "-Wno-missing-profile", "-fno-gcse", "-fno-crossjumping",
+            "-fno-tree-tail-merge"),
     "clang": ("-fprofile-instr-use=/build/code.profclangd", "-Werror=profile-instr-out-of-date"),
-}
+}  # fmt: skip
 # CPython's own --with-lto is serial (-flto-partition=none) and compiles all twice (fat objects): minutes for a link.
 _LTO = {
-    "gcc": ("-flto=auto", "-fuse-linker-plugin", "-fno-fat-lto-objects", "-flto-partition=balanced",
-            "-frandom-seed=ocibuild"),
+    "gcc": ("-flto=auto", "-fuse-linker-plugin", "-fno-fat-lto-objects", "-flto-partition=balanced", _SEED),
     "clang": ("-flto=thin",),
 }  # fmt: skip
 
 # Programs that only make other sources. They are compiled once, without optimising, before anything is trained: linking
 # them again costs a minute each under LTO, and what they count while they run is no training. _testembed is a test.
 _MADE_BEFORE = ("Programs/_freeze_module", "_bootstrap_python", "Programs/_testembed", "Programs/_freeze_importlib")
+
+# Modules that need no library and that most programs use: part of a trained interpreter, as of Debian's, where calls
+# between them and it cost nothing and a start opens fewer files. From 3.12 on, where Setup.stdlib says how.
+_BUILTIN = (
+    "_asyncio _bisect _contextvars _csv _datetime _heapq _interpchannels _interpqueues _interpreters _json _lsprof"
+    " _multiprocessing _opcode _pickle _posixshmem _posixsubprocess _queue _random _socket _statistics _struct"
+    " _zoneinfo array binascii cmath fcntl grp math mmap resource select syslog termios"
+)
+
+# What programs do all day, beside the tests of the training.
+_WORKLOADS = Path(__file__).with_name("workloads.py")
 
 # What configure would otherwise find out by trying on the running kernel. Nothing of the build machine may become a
 # fact of the interpreter: nice() looks broken at niceness 19, semaphores without /dev/shm, getaddrinfo without IPv6.
@@ -106,15 +123,18 @@ class Options:
 class Commands:
     """The argument vectors of each stage, run in `BUILD`; those of make are without the number of jobs.
 
-    `freeze`, `instrument` and `train` are empty for a plain build.
+    `builtin` are names of modules that become part of the interpreter; it and `freeze`, `instrument`, `train` and
+    `practice` are empty for a plain build.
     """
 
-    configure: tuple[str, ...]
-    freeze: tuple[str, ...]
-    instrument: tuple[str, ...]
-    train: tuple[str, ...]
-    compile: tuple[str, ...]
-    install: tuple[str, ...]
+    builtin: tuple[str, ...] = ()
+    configure: tuple[str, ...] = ()
+    freeze: tuple[str, ...] = ()
+    instrument: tuple[str, ...] = ()
+    train: tuple[str, ...] = ()
+    practice: tuple[str, ...] = ()
+    compile: tuple[str, ...] = ()
+    install: tuple[str, ...] = ()
 
 
 def commands(line: Line, options: Options) -> Commands:
@@ -132,14 +152,16 @@ def commands(line: Line, options: Options) -> Commands:
     skip = tuple(word for name in _MADE_BEFORE for word in ("-o", name)) if trained else ("-o", "Programs/_testembed")
 
     def make(target: str, compile_flags: Sequence[str], link_flags: Sequence[str]) -> tuple[str, ...]:
-        final = _final(line, (*flags, *compile_flags), (*links, *link_flags))
+        final = _final(line, options, (*flags, *compile_flags), (*links, *link_flags))
         return ("make", *skip, target, *final)
 
     return Commands(
+        builtin=tuple(_BUILTIN.split()) if trained and line.numbers >= (3, 12) else (),
         configure=_configure(line, options),
-        freeze=("make", *line.frozen, "CFLAGS_NODIST=-O0") if trained and line.frozen else (),
+        freeze=_freeze(line, options) if trained else (),
         instrument=make("build_all", generate, generate_link) if trained else (),
         train=_train(line, options) if trained else (),
+        practice=(*_counting(options), "-c", _WORKLOADS.read_text()) if trained and line.numbers >= (3, 8) else (),
         compile=make("build_all", (*use, *lto), (*lto, *_STRIPPED)),
         install=make("install", (*use, *lto), (*lto, *_STRIPPED)),
     )
@@ -168,19 +190,35 @@ def _check(line: Line, options: Options) -> None:
             raise RecipeError(f"configure argument {argument} is not the recipe's to give", because=reason)
 
 
+def _is_fixed(options: Options) -> bool:
+    """Whether the interpreter lies at a fixed address (not PIE), as Debian's does: calls and data need no detour.
+
+    One that is a shared library cannot; a plain one is as its authors build it.
+    """
+    return options.is_trained and options.compiler == "gcc" and not options.shared
+
+
 def _flags(options: Options) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Compiler and linker flags of every stage that makes objects."""
+    """Compiler and linker flags of every stage that makes objects; those of modules end in -fPIC, which wins."""
     march = (f"-march={options.march}",) if options.march else ()
+    fixed = ("-fno-pie",) if _is_fixed(options) else ()
     rpath = (f"-Wl,-rpath,{PREFIX}/lib",) if options.shared else ()
-    return (*_OBJECTS, *march), rpath
+    return (*_OBJECTS, *fixed, *march), rpath
 
 
-def _final(line: Line, flags: Sequence[str], links: Sequence[str]) -> tuple[str, ...]:
+def _final(line: Line, options: Options, flags: Sequence[str], links: Sequence[str]) -> tuple[str, ...]:
     """Make's variables. 2.7 takes whole CFLAGS, which its setup.py reads from the environment that make exports."""
+    linker = ("LINKCC=gcc -no-pie",) if _is_fixed(options) else ()
     if line.has_nodist:
-        return (f"CFLAGS_NODIST={' '.join(flags)}", f"LDFLAGS_NODIST={' '.join(links)}")
+        return (f"CFLAGS_NODIST={' '.join(flags)}", f"LDFLAGS_NODIST={' '.join(links)}", *linker)
     whole = ("-fno-strict-aliasing", "-DNDEBUG", "-fwrapv", "-O3", "-Wall", *flags)
-    return (f"CFLAGS={' '.join(whole)}", f"LDFLAGS={' '.join(links)}")
+    return (f"CFLAGS={' '.join(whole)}", f"LDFLAGS={' '.join(links)}", *linker)
+
+
+def _freeze(line: Line, options: Options) -> tuple[str, ...]:
+    """Make the frozen modules with objects of no other use, in the shortest time."""
+    flags, links = _flags(options)
+    return ("make", *line.frozen, *_final(line, options, (*flags, "-O0", "-w"), links)) if line.frozen else ()
 
 
 def _configure(line: Line, options: Options) -> tuple[str, ...]:
@@ -200,13 +238,17 @@ def _configure(line: Line, options: Options) -> tuple[str, ...]:
 
 
 def _train(line: Line, options: Options) -> tuple[str, ...]:
-    """The training, with addresses that are the same every time (personality(2), ADDR_NO_RANDOMIZE)."""
     # 2.7 takes every word after the first test for a test.
     workers = ("-j0",) if options.training == "parallel" else ()
+    module, *words = line.training.command(options.train_without)[1:]
+    return (*_counting(options), "-m", module, *workers, *words)
+
+
+def _counting(options: Options) -> tuple[str, ...]:
+    """The interpreter that counts, at addresses that are the same every time (personality(2), ADDR_NO_RANDOMIZE)."""
     # The library that counts is in no place where it would be looked for.
     library = ("env", f"LD_LIBRARY_PATH={BUILD}") if options.shared else ()
-    module, *words = line.training.command(options.train_without)[1:]
-    return ("setarch", "-R", *library, "./python", "-m", module, *workers, *words)
+    return ("setarch", "-R", *library, "./python")
 
 
 def environment(epoch: int) -> dict[str, str]:

@@ -3,15 +3,20 @@
 Law: knows the layout of an installed CPython; runs it only through the workshop. Modes are 0755 or 0644, whatever the
 umask of the machine was.
 
-Kept on purpose: the headers and `python3-config` (2.6 MB), because in an image with a shell `apt-get install gcc`
-followed by `pip install` of an sdist must work, and no Debian package has this version's headers.
+Kept unless the recipe says otherwise: the headers and `python3-config` (2 MB), because in an image with a shell
+`apt-get install gcc` followed by `pip install` of an sdist must work, and no Debian package has this version's headers.
+What cannot be imported on Linux goes, and pip's own certificates: it trusts those that the image trusts.
+pip is there once: the wheel that `python -m venv` installs from (1.8 MB, and incompressible) is made from the installed
+pip when it is wanted (`builder.python.rewheel`), where ensurepip has a place for that: from 3.13 on.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +32,11 @@ from rootfs.ports import Store
 from rootfs.tree import FileEntry, Kind, Tree, symlink
 
 _BUNDLED = "ensurepip/_bundled"
+_REWHEEL = """
+
+# ocibuild: this image holds pip once, in site-packages; the wheel that ensurepip installs is made from there.
+from ensurepip._rewheel import pip_version as _get_pip_version, pip_wheel as _get_pip_whl_path_ctx
+"""
 _TK = ("lib-tk", "tkinter", "turtle.py", "turtledemo")
 
 # Paths below lib/python3.*/. config*/ holds the Makefile and the objects to relink an interpreter: sysconfig reads
@@ -45,7 +55,14 @@ _LEFT_OUT = (
     "lib-dynload/_ctypes_test*",
     "lib-dynload/_xx*",
     "lib-dynload/xx*",
+    "_ios_support.py",
+    "asyncio/windows_*.py",
+    "encodings/mbcs.py",
+    "encodings/oem.py",
+    "multiprocessing/popen_spawn_win32.py",
 )
+_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+_HEADERS = ("bin/python*-config", "include", "lib/pkgconfig")
 _ASKED_FOR = {"tkinter": Check(name="tkinter", code="import _tkinter", wants="tk-dev")}
 _LEFT_OUT_OF_PREFIX = ("bin/idle*", "bin/2to3*", "bin/smtpd*.py", "lib/libpython*.a", "share")
 
@@ -56,6 +73,7 @@ class Contents:
 
     modules: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    headers: bool = True
     pyc: Literal["unchecked-hash", "none"] = "unchecked-hash"
     pip: bool = True
 
@@ -93,6 +111,8 @@ def install(
     with workshop.writing():
         prune(workshop.prefix, library, contents)
         clean_sysconfig(library)
+        if not contents.headers:
+            _forget_headers(library)
     if contents.pyc != "none":
         _byte_compile(workshop, line, library, epoch, pip=contents.pip)
     return Installed(python=_python_tree(workshop, store), pip=_normalised(collect(workshop.pip, store)))
@@ -111,10 +131,19 @@ def prune(prefix: Path, library: Path, contents: Contents) -> None:
     tk = () if "tkinter" in contents.modules else (*_TK, "lib-dynload/_tkinter*")
     for name in contents.without:
         _leave_out(name, library)
-    for base, patterns in ((prefix, _LEFT_OUT_OF_PREFIX), (library, (*_LEFT_OUT, *tk))):
+    unwanted = () if contents.headers else _HEADERS
+    for base, patterns in ((prefix, (*_LEFT_OUT_OF_PREFIX, *unwanted)), (library, (*_LEFT_OUT, *tk))):
         for pattern in patterns:
             for path in sorted(base.glob(pattern)):
                 _remove(path)
+
+
+def _forget_headers(library: Path) -> None:
+    """Take what is for compilers out of build-details.json, which 3.14 and later have (PEP 739)."""
+    path = library / "build-details.json"
+    if path.exists():
+        details = {name: value for name, value in json.loads(path.read_text()).items() if name != "c_api"}
+        path.write_text(json.dumps(details, indent=2) + "\n")
 
 
 def _leave_out(name: str, library: Path) -> None:
@@ -166,10 +195,7 @@ def wheel_version(wheel: Digest, store: Store) -> str:
 
 
 def _install_pip(workshop: Workshop, release: PythonRelease, line: Line, library: Path) -> None:
-    """Install pip, and setuptools where it is needed beside it, from the wheels that ensurepip has.
-
-    The wheels come with it: `python -m venv` installs from there.
-    """
+    """Install pip, and setuptools where it is needed beside it, from the wheels that ensurepip has."""
     wheels = sorted((library / _BUNDLED).glob("*.whl"))
     pips = [path.name for path in wheels if path.name.startswith("pip-")]
     if len(pips) != 1:
@@ -186,11 +212,42 @@ def _install_pip(workshop: Workshop, release: PythonRelease, line: Line, library
         ),
         cwd="/",
     )
-    target = workshop.pip / "usr" / "local" / "lib" / library.name / _BUNDLED
+    place = workshop.pip / "usr" / "local" / "lib" / library.name
     with workshop.writing():
-        target.mkdir(parents=True)
-        for path in wheels:
-            shutil.copyfile(path, target / path.name)
+        _without_launchers(place / "site-packages")
+        _trust_the_image(place / "site-packages")
+        if not _makes_wheel(library / "ensurepip"):
+            (place / _BUNDLED).mkdir(parents=True)
+            for path in wheels:
+                shutil.copyfile(path, place / _BUNDLED / path.name)
+
+
+def _without_launchers(site: Path) -> None:
+    """Take Windows programs out of the installed packages, and out of the lists of what they consist of."""
+    for path in site.rglob("*.exe"):
+        path.unlink()
+    for record in site.glob("*.dist-info/RECORD"):
+        lines = record.read_text().splitlines(keepends=True)
+        record.write_text("".join(line for line in lines if not line.partition(",")[0].endswith(".exe")))
+
+
+def _trust_the_image(site: Path) -> None:
+    """A link to Debian's bundle in place of the certificates that pip brings: a tenth of what pip takes."""
+    path = site / "pip/_vendor/certifi/cacert.pem"
+    path.unlink(missing_ok=True)
+    if path.parent.is_dir():
+        path.symlink_to(_BUNDLE)
+
+
+def _makes_wheel(ensurepip: Path) -> bool:
+    """Have ensurepip make the wheel it installs; False where it has no function for that."""
+    module = ensurepip / "__init__.py"
+    if "def _get_pip_whl_path_ctx()" not in module.read_text():
+        return False
+    (ensurepip / "_rewheel.py").write_bytes(files("builder.python").joinpath("rewheel.py").read_bytes())
+    with module.open("a") as stream:
+        stream.write(_REWHEEL)
+    return True
 
 
 def _byte_compile(workshop: Workshop, line: Line, library: Path, epoch: int, *, pip: bool) -> None:

@@ -145,8 +145,8 @@ class Line:
 
     `suites` are the Debian suites it may be built on, the default one first; `openssl` the versions it was written for;
     `built` whether Debian's pool has a source of it, so that it is built and tested here. `jit_llvm` is the LLVM that
-    its JIT is made with, `pip` the version to install when the recipe names none (empty: the bundled one), `troubles`
-    what is known to go wrong, for people.
+    its JIT is made with (3.14+), `pip` the version to install when the recipe names none (empty: the bundled one),
+    `troubles` what is known to go wrong, for people.
     """
 
     name: str
@@ -252,7 +252,6 @@ LINES = (
         suites=_NEW,
         openssl="1.1.1, 3.0 and later",
         built=True,
-        jit_llvm="18",
         troubles=(
             "before 3.13.13 a profile may be damaged (gh-145801): -fprofile-update=atomic has to be added",
             "before 3.13.8 PGO without the test modules fails: its training imports them",

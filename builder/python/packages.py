@@ -125,7 +125,7 @@ def _llvm_packages(version: str) -> tuple[str, ...]:
 
 def _jit_llvm(suite: str, line: Line) -> str:
     if not line.jit_llvm:
-        raise RecipeError(f"CPython {line.name} has no JIT", hint="3.13 and later have one")
+        raise RecipeError(f"CPython {line.name} is built without a JIT", hint="3.14 and later have one")
     if line.jit_llvm not in _LLVM[suite]:
         having = [name for name in line.suites if line.jit_llvm in _LLVM[name]]
         raise RecipeError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from builder.lock import Lock, LockedPackage, LockedProfile
 from builder.python.flags import Commands
@@ -20,15 +21,20 @@ _COMPILER = re.compile(r"(gcc|g\+\+|cpp|clang|llvm)(-\d+)?(-[a-z0-9-]*linux-gnu)
 
 def profile_for(digest: Digest, said: Commands, lock: Lock) -> LockedProfile:
     """A profile trained by these commands with what the lock names."""
-    trained = {"configure": said.configure, "freeze": said.freeze, "instrument": said.instrument, "train": said.train}
+    trained = {name: words for name, words in asdict(said).items() if name not in ("compile", "install")}
     packages = lock.packages("toolchain")
     return LockedProfile(
         digest=str(digest),
         source=lock.python.sha256,
         commands=str(Digest.of_value({name: list(words) for name, words in trained.items()})),
         compiler=_named(package for package in packages if _COMPILER.match(package.name)),
-        headers=_named(package for package in packages if package.name.endswith("-dev")),
+        headers=_named(package for package in packages if _has_headers(package.name)),
     )
+
+
+def _has_headers(name: str) -> bool:
+    """Whether a package's headers shape what is compiled; the kernel's are constants, and new with every update."""
+    return name.endswith("-dev") and name != "linux-libc-dev"
 
 
 def misfits(profile: LockedProfile, wanted: LockedProfile) -> list[str]:

@@ -41,6 +41,9 @@ def configure(workshop: Workshop, source: Digest, commands: Commands, jobs: int,
     """/build as `configure` leaves it; with what the frozen modules are made by, where a profile is to come."""
     workshop.clear()
     _unpack(source, workshop, store)
+    if commands.builtin:
+        with workshop.writing():
+            _build_in(commands.builtin, workshop.build / "Modules")
     workshop.run("configure", commands.configure, hint=f"configure's own log is {workshop.build / 'config.log'}")
     if commands.freeze:
         workshop.run("freeze modules", with_jobs(commands.freeze, jobs))
@@ -72,6 +75,8 @@ def train(workshop: Workshop, instrumented: Tree, commands: Commands, store: Sto
         names = ", ".join(f'"{name}"' for name in failed)
         hint = f"what cannot pass here goes into python.train_without: {names}" if failed else None
         raise failure(f"train ({', '.join(failed)} failed)" if failed else "train", outcome, tail, hint=hint)
+    if commands.practice:
+        workshop.run("practice", commands.practice)
     if any(_found(workshop.build, "*.profclangr")):
         merge = ("sh", "-c", f"exec llvm-profdata merge -output={CLANG_PROFILE} *.profclangr")
         workshop.run("merge the profile", merge)
@@ -96,6 +101,13 @@ def compile_(  # the field's word; the builtin is not meant
         raise failure("make", outcome, tail, hint=hint)
     workshop.run("make install", commands.install)
     return collect(workshop.prefix, store, prefix="usr/local")
+
+
+def _build_in(names: tuple[str, ...], modules: Path) -> None:
+    """Have makesetup link these modules into the interpreter; how each is compiled, Setup.stdlib.in says."""
+    lines = re.findall(r"^@MODULE_\w+_TRUE@(\w+ .*)$", (modules / "Setup.stdlib.in").read_text(), re.MULTILINE)
+    wanted = [line for line in lines if line.split()[0] in names]
+    (modules / "Setup.local").write_text("\n".join(("*static*", *wanted, "")))
 
 
 def _found(build: Path, *patterns: str) -> Iterator[Path]:

@@ -31,7 +31,7 @@ class Check:
     until: tuple[int, int] = (4, 0)
     only: str = ""
     modules: tuple[str, ...] = ()
-    seconds: int = 60
+    seconds: int = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +54,11 @@ def _module(name: str, code: str, package: str = "", library: str = "", since: t
 
 _PY3 = (3, 3)
 _DBM = """
-import os, tempfile
-try:
-    import dbm.{three} as database
-except ImportError:
+import os, sys, tempfile
+if sys.version_info < (3,):
     import {two} as database
+else:
+    import dbm.{three} as database
 path = os.path.join(tempfile.mkdtemp(), "file")
 opened = database.open(path, "c")
 opened[b"key"] = b"value"

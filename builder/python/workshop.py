@@ -28,7 +28,7 @@ _RAN_OUT = {
         "a compile takes up to 2 GB below the store (--store), and some of the memory that holds /tmp",
     ),
     "memory": (
-        ("Killed signal terminated program", "virtual memory exhausted", "out of memory allocating"),
+        ("Killed signal terminated", "signal 9 [Killed]", "] Killed", "memory exhausted", "out of memory allocating"),
         "it was killed, or could not get more; try fewer jobs at once (--jobs 1)",
     ),
 }

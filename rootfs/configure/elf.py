@@ -1,4 +1,5 @@
-"""Elf: what ldconfig(8) reads of a shared object (System V ABI, chapters 4 and 5; the Linux extensions to gABI).
+"""Elf: what ldconfig(8) reads of a shared object, and what ld.so(8) loads for it (System V ABI, chapters 4 and 5; the
+Linux extensions to gABI).
 
 Law: pure; bytes to a value, None for whatever is not a shared object of the architecture.
 """
@@ -14,11 +15,12 @@ from rootfs.architecture import Architecture
 _MACHINES = {"amd64": 62, "arm64": 183, "armhf": 40, "ppc64el": 21, "riscv64": 243, "s390x": 22}
 _ET_DYN = 3
 _PT_LOAD, _PT_DYNAMIC, _PT_NOTE, _PT_GNU_PROPERTY = 1, 2, 4, 0x6474E553
-_DT_NULL, _DT_STRTAB, _DT_SONAME = 0, 5, 14
+_DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_SONAME = 0, 1, 5, 14
 _NT_GNU_ABI_TAG, _NT_GNU_PROPERTY_TYPE_0 = 1, 5
 _X86_ISA_1_NEEDED = 0xC0008002
 
 Segment = tuple[int, int, int, int]
+Tag = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,35 +51,62 @@ def read_shared_object(data: bytes, architecture: Architecture) -> SharedObject 
         return None
 
 
+def needed(data: bytes) -> tuple[str, ...]:
+    """The names of the libraries a program or shared object wants loaded (DT_NEEDED), in its order, whatever its
+    architecture; none for what is no ELF file, is linked statically, or is damaged.
+    """
+    if data[:4] != b"\x7fELF" or len(data) < 64:
+        return ()
+    order = "<" if data[5] == 1 else ">"
+    try:
+        segments = _segments(data, order, wide=data[4] == 2)
+        tags = _tags(data, segments, order, wide=data[4] == 2) or []
+        return tuple(_text(data, dict(tags), segments, value) for tag, value in tags if tag == _DT_NEEDED)
+    except (struct.error, ValueError, KeyError):
+        return ()
+
+
 def _read_dynamic(data: bytes, order: str, *, wide: bool) -> SharedObject | None:
-    (start,) = struct.unpack_from(order + ("Q" if wide else "I"), data, 32 if wide else 28)
-    size, count = struct.unpack_from(order + "HH", data, 54 if wide else 42)
-    segments = [_segment(data, start + index * size, order, wide=wide) for index in range(count)]
-    dynamic = next((segment for segment in segments if segment[0] == _PT_DYNAMIC), None)
-    if dynamic is None:
+    segments = _segments(data, order, wide=wide)
+    found = _tags(data, segments, order, wide=wide)
+    if found is None:
         return None
-    tags: dict[int, int] = {}
-    step = order + ("qQ" if wide else "iI")
-    for at in range(dynamic[1], dynamic[1] + dynamic[3], struct.calcsize(step)):
-        tag, value = struct.unpack_from(step, data, at)
-        if tag == _DT_NULL:
-            break
-        tags[tag] = value
+    tags = dict(found)
     return SharedObject(
-        soname=_soname(data, tags, segments),
+        soname=_text(data, tags, segments, tags[_DT_SONAME]) if _DT_SONAME in tags else None,
         os_version=_os_version(data, segments, order),
         isa_level=_isa_level(data, segments, order),
     )
 
 
-def _soname(data: bytes, tags: Mapping[int, int], segments: Iterable[Segment]) -> str | None:
-    """DT_SONAME; None when there is none. ValueError when it leads nowhere."""
-    if _DT_SONAME not in tags:
+def _segments(data: bytes, order: str, *, wide: bool) -> list[Segment]:
+    """The program headers."""
+    (start,) = struct.unpack_from(order + ("Q" if wide else "I"), data, 32 if wide else 28)
+    size, count = struct.unpack_from(order + "HH", data, 54 if wide else 42)
+    return [_segment(data, start + index * size, order, wide=wide) for index in range(count)]
+
+
+def _tags(data: bytes, segments: Iterable[Segment], order: str, *, wide: bool) -> list[Tag] | None:
+    """(tag, value) of each entry of the dynamic section; None when there is no such section."""
+    dynamic = next((segment for segment in segments if segment[0] == _PT_DYNAMIC), None)
+    if dynamic is None:
         return None
+    tags: list[Tag] = []
+    step = order + ("qQ" if wide else "iI")
+    for at in range(dynamic[1], dynamic[1] + dynamic[3], struct.calcsize(step)):
+        tag, value = struct.unpack_from(step, data, at)
+        if tag == _DT_NULL:
+            break
+        tags.append((tag, value))
+    return tags
+
+
+def _text(data: bytes, tags: Mapping[int, int], segments: Iterable[Segment], start: int) -> str:
+    """The text at an offset of the string table. ValueError when it leads nowhere."""
     table = tags[_DT_STRTAB]
     for kind, offset, address, length in segments:
         if kind == _PT_LOAD and address <= table < address + length:
-            at = table - address + offset + tags[_DT_SONAME]
+            at = table - address + offset + start
             return data[at : data.index(b"\0", at)].decode("utf-8", "surrogateescape")
     raise ValueError("no segment holds the string table")
 

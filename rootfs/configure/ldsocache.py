@@ -38,6 +38,7 @@ _HEADER, _ENTRY, _EXTENSION, _SECTION = "20sIIB3xI12x", "iIIIQ", "II", "IIII"
 _TAG_GENERATOR, _TAG_HWCAPS = 0, 1
 _HWCAP_EXTENSION = 1 << 62
 _HWCAPS = "glibc-hwcaps"
+CACHE = "etc/ld.so.cache"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +82,29 @@ def write_cache(root: Root, _script: Script) -> Iterable[FileEntry]:
     match = _GENERATOR.search(root.read(program))
     if match is None:
         raise BuildError("ldconfig does not say which version it is", at=f"/{program}")
-    yield file("etc/ld.so.cache", to_bytes(libraries, match[0], Form.of(root.architecture), subdirectories))
+    yield file(CACHE, to_bytes(libraries, match[0], Form.of(root.architecture), subdirectories))
+
+
+def renewed_cache(root: Root) -> FileEntry | None:
+    """/etc/ld.so.cache as ldconfig would write it now, in the form it has; None when there is none.
+
+    It itself says which ldconfig it is of: that may be gone, and is not needed to read it.
+    """
+    entry = root.tree.get(CACHE)
+    if entry is None:
+        return None
+    match = _GENERATOR.search(root.content(entry))
+    libraries, subdirectories = _found(root, hwcaps=match is not None)
+    form = Form.of(root.architecture)
+    content = to_bytes(libraries, match[0], form, subdirectories) if match else to_old_bytes(libraries, form)
+    return replace(entry, content=content)
 
 
 def write_old_cache(root: Root, _script: Script) -> Iterable[FileEntry]:
     """/etc/ld.so.cache as Debian's glibc 2.31 writes it; ldconfig keeps an empty directory for a cache of its own."""
     libraries, _ = _found(root, hwcaps=False)
     yield directory("var/cache/ldconfig", 0o700)
-    yield file("etc/ld.so.cache", to_old_bytes(libraries, Form.of(root.architecture)))
+    yield file(CACHE, to_old_bytes(libraries, Form.of(root.architecture)))
 
 
 def to_bytes(

@@ -104,6 +104,7 @@ _BASH_SH = Nothing(because="dash's /bin/sh is there, and no older bash holds one
 _ASKED = Nothing(because="debconf makes its database when it is first asked")
 _CHECKS = Nothing(because="it only checks the kernel and what an upgrade needs")
 _RESTARTS = Nothing(because="it only restarts services after an upgrade")
+_BINFMT = Nothing(because="there is no update-binfmts to tell of LLVM's bitcode")
 _SH = (
     _diverted_by_dash("/bin/sh", "/bin/sh.distrib"),
     _diverted_by_dash("/usr/share/man/man1/sh.1.gz", "/usr/share/man/man1/sh.distrib.1.gz"),
@@ -339,6 +340,9 @@ TABLE: Mapping[str, tuple[Row, ...]] = {
         ),
     ),
     "libssl1.1": (_postinst("bd63b8506ce26760d26358c2a2f400b059eec2e0375900bf9e125652ecce2877", _RESTARTS),),
+    "llvm-16-runtime": (_postinst("3861aaedeef6d245286edba4c7518003f27ce258cadaa55fc707d2a67b5f3bda", _BINFMT),),
+    "llvm-19-runtime": (_postinst("fde6df1c107b427d72314f3e4f3d20ca02a4fadf1f9a5fcb3b2b367a61c9d1b5", _BINFMT),),
+    "llvm-21-runtime": (_postinst("c7754974223a0a3647f6bffbd95f9da613972406fc32812c7a668e90d9476bcd", _BINFMT),),
     "login.defs": (_postinst("0e4eb25077959beed0e499d3da8009986be8f7f84444a55acf88f1234d900aa2", _UPGRADES),),
     "mawk": (_postinst("9145e8ba17bbe1aae4bcbe3cc5199c1b434b3222718a70851dba4c8aca15aa81", register),),
     "nano": (_postinst("eaed072f41cc3327990e54d769dc670b3f6781297a6c52aa9787ee391dd4b3dc", register),),

@@ -2,6 +2,8 @@
 
 Law: pure; values to the bytes dpkg would have written for packages that are installed and configured. Where dpkg's own
 order is that of a hash table or of a tar archive (diversions, triggers, file lists) the order here is by name.
+Where dpkg itself is not among the packages nothing can use its database, and they are listed as scanners (trivy, syft,
+grype) read it from distroless images: a stanza and the checksums for each, below status.d/.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from rootfs.debian.relation import parse_relations
 from rootfs.tree import FileEntry, directory, file
 
 ADMIN = "var/lib/dpkg"
+STATUS_FILES = f"{ADMIN}/status.d"
 SCRIPTS = frozenset({"preinst", "postinst", "prerm", "postrm", "config"})
 
 # The order of dpkg's `fieldinfos` table; other fields follow in the order of the control file.
@@ -81,6 +84,9 @@ class Installed:
 def database(installed: Iterable[Installed], diversions: Iterable[Diversion], architecture: str) -> Iterator[FileEntry]:
     """The files of the database, for packages in any order; `architecture` is Debian's name of the native one."""
     ordered = sorted(installed, key=lambda one: (one.package.name, one.package.architecture))
+    if not any(one.package.name == "dpkg" for one in ordered):
+        yield from _status_files(ordered)
+        return
     for name in ("", "/alternatives", "/info", "/parts", "/triggers", "/updates"):
         yield directory(ADMIN + name)
     yield file(f"{ADMIN}/arch", f"{architecture}\n".encode())
@@ -92,6 +98,14 @@ def database(installed: Iterable[Installed], diversions: Iterable[Diversion], ar
         yield from _info(one)
     for name, content in format_triggers(ordered).items():
         yield file(f"{ADMIN}/triggers/{name}", content)
+
+
+def _status_files(ordered: Iterable[Installed]) -> Iterator[FileEntry]:
+    yield directory(STATUS_FILES)
+    for one in ordered:
+        place = f"{STATUS_FILES}/{one.package.name}"
+        yield file(place, format_status(one).encode("utf-8", "surrogateescape"))
+        yield file(f"{place}.md5sums", one.control["md5sums"])
 
 
 def _info(one: Installed) -> Iterator[FileEntry]:

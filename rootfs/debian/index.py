@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rootfs.debian.package import Package
 from rootfs.errors import IntegrityError
@@ -32,6 +32,10 @@ _STOPS = re.compile(
     rb"|(?:Essential|Priority): *(yes|required|important|standard) *(?=\n|\Z))"
 )
 _PROVIDES, _MARK = 3, 4  # groups of _STOPS
+# What a hollow package has no more: all that leads to another package, or against one.
+_RELATIONS = frozenset(
+    {"Pre-Depends", "Depends", "Recommends", "Suggests", "Enhances", "Breaks", "Conflicts", "Replaces"}
+)
 # The order in which apt reads a stanza, and so meets the names in it (apt-pkg/deb/deblistparser.cc, NewVersion).
 _MENTIONS = (
     *("Package", "Pre-Depends", "Depends", "Conflicts", "Breaks"),
@@ -175,7 +179,8 @@ class _Part:
 class PackageIndex:
     """Packages by name and by what they provide, of several Packages files; several versions of one may be there."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, hollow: Collection[str] = ()) -> None:
+        self._hollow = frozenset(hollow)
         self._parts: list[_Part] = []
         self._parsed: dict[str, tuple[Package, ...]] = {}
         self._providing: dict[str, tuple[Package, ...]] = {}
@@ -190,6 +195,12 @@ class PackageIndex:
         self._parsed.clear()
         self._providing.clear()
 
+    def hollowed(self, names: Collection[str]) -> PackageIndex:
+        """The same packages, those of these names without any relation to others: what equivs(1) would make of them."""
+        index = PackageIndex(hollow=names)
+        index._parts = list(self._parts)
+        return index
+
     def named(self, name: str) -> tuple[Package, ...]:
         """The versions of a real package, the one to take first: by pin, then the newest. Empty when there is none."""
         if name not in self._parsed:
@@ -200,7 +211,7 @@ class PackageIndex:
             ]
             # sorted() is stable: of equal versions the suite added first wins, as in apt's sources.list
             ranked = sorted(found, key=lambda package: (package.pin, package.version), reverse=True)
-            self._parsed[name] = tuple(ranked)
+            self._parsed[name] = tuple(map(_hollowed, ranked) if name in self._hollow else ranked)
         return self._parsed[name]
 
     def providers(self, name: str) -> tuple[Package, ...]:
@@ -234,3 +245,7 @@ class PackageIndex:
     def _flagged(self, flag: str) -> Iterator[Package]:
         for name in sorted({name for part in self._parts for name in part.file.flagged(flag)}):
             yield self.named(name)[0]
+
+
+def _hollowed(package: Package) -> Package:
+    return replace(package, fields={name: text for name, text in package.fields.items() if name not in _RELATIONS})

@@ -73,25 +73,41 @@ def solve(
     wanted: Sequence[str],
     *,
     deny: Iterable[str] = (),
+    omit: Iterable[str] = (),
     essential: bool = True,
     recommends: bool = False,
 ) -> Selection:
     """Choose packages for what is `wanted`, Essential ones added.
 
     A wish is a relation (`name`, `name (>= version)`, `a | b`), `name=version`, or `name/suite`. `deny` names packages
-    that must not be chosen. RecipeError for a malformed wish; ResolveError names the wish that cannot be met and why.
+    that must not be chosen, `omit` those that are taken to be there, so that what depends on them can be chosen
+    without them and all that they need. RecipeError for a malformed wish, or a package to omit that there is not;
+    ResolveError names the wish that cannot be met and why.
     """
-    offers = Offers(index, frozenset(deny))
+    omitted = _omitted(index, omit)
+    offers = Offers(index.hollowed(omitted) if omitted else index, frozenset(deny).difference(omitted))
     wishes = [wish for text in wanted for wish in _wishes(offers, text)]
-    needed = [
+    needed = [Wish(clause=(Relation(name=name),), field="omit") for name in sorted(omitted)]
+    needed += [
         Wish(clause=(Relation(name=package.name),), field="Essential")
         for package in (index.essential() if essential else ())
     ]
     packages = _marked(offers, needed, wishes, recommends=recommends)
     if packages is None:
         packages = search(offers, [*wishes, *needed])
+    packages = {name: package for name, package in packages.items() if name not in omitted}
     reasons = _reached(Chosen(packages.values()), [*wishes, *needed], {})
     return Selection(packages=tuple(packages[name] for name in sorted(packages)), reasons=reasons)
+
+
+def _omitted(index: PackageIndex, names: Iterable[str]) -> frozenset[str]:
+    """The names, each a package's."""
+    omitted = frozenset(names)
+    for name in sorted(omitted):
+        if not index.named(name):
+            near = get_close_matches(name, index.names(), n=1)
+            raise RecipeError(f"no package to omit: {name}", hint=f"did you mean {near[0]}?" if near else None)
+    return omitted
 
 
 def _marked(

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from builder.python.flags import TOOLCHAIN_PACKAGES
+from builder.python.packages import packages_for
 from builder.settings import read_settings
 from rootfs.architecture import Architecture
 from rootfs.archive import read_index, read_release
@@ -37,7 +37,7 @@ if __name__ == "__main__":
                 mirrors=mirrors,
                 reporter=ListReporter(),
             )
-            packages = solve(index, TOOLCHAIN_PACKAGES).packages
+            packages = solve(index, packages_for("trixie").toolchain).packages
             times.append(time.perf_counter() - began)
         print(machine())
         print(f"{len(packages)} packages; cold {times[0]:.2f} s, warm median {statistics.median(times[1:]):.3f} s")

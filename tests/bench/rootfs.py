@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from builder.python.flags import TOOLCHAIN_PACKAGES
+from builder.python.packages import packages_for
 from builder.settings import read_settings
 from tests.bench.timing import Contender, compare, machine, table
 from tests.peers.mirror import Mirror, serve
@@ -51,7 +51,7 @@ def minbase(mirror: Mirror, place: Path) -> list[Contender]:
 
 def toolchain(mirror: Mirror, place: Path) -> list[Contender]:
     """mmdebstrap's directory with the same packages, and ours, entered once."""
-    peer = ["--variant=essential", f"--include={','.join(TOOLCHAIN_PACKAGES)}"]
+    peer = ["--variant=essential", f"--include={','.join(packages_for('trixie').toolchain)}"]
     return _contenders(mirror, place / "out", peer, [sys.executable, "-m", "tests.bench.enter"])
 
 

@@ -24,11 +24,12 @@ RECIPE = "recipes/wee.toml"
 
 @dataclass(frozen=True)
 class Image:
-    """What `make image` gave: the clone it ran in, the user, the line it printed."""
+    """What `make image` gave: the clone it ran in, the user, the line it printed, what it said on the way."""
 
     clone: Path
     user: OrdinaryUser
     line: str
+    log: str
     mirrors: dict[str, str]
 
     @property
@@ -68,15 +69,16 @@ def image(ordinary_user: OrdinaryUser, ordinary_clone: Path, debian_mirror: str,
     _interrupt(ordinary_user, ordinary_clone, mirrors)
     done = ordinary_user.run(["make", "image", f"RECIPE={RECIPE}"], cwd=ordinary_clone, **mirrors)
     assert done.returncode == 0, done.stderr
-    return Image(clone=ordinary_clone, user=ordinary_user, line=done.stdout.rstrip("\n"), mirrors=mirrors)
+    line = done.stdout.rstrip("\n")
+    return Image(clone=ordinary_clone, user=ordinary_user, line=line, log=done.stderr, mirrors=mirrors)
 
 
 def _interrupt(user: OrdinaryUser, clone: Path, mirrors: dict[str, str]) -> None:
-    """Start the build, press Ctrl-C in the middle of the compile, and see that nothing half done or running is left."""
+    """Start the build, press Ctrl-C in the middle of make, and see that nothing half done or running is left."""
     process = user.start([clone / ".venv/bin/ocibuild", "recipe", RECIPE], cwd=clone, **mirrors)
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("compile: configure"):
+        if line.startswith("compile: make:"):
             break
     time.sleep(3)
     os.killpg(process.pid, signal.SIGINT)
@@ -88,7 +90,7 @@ def _interrupt(user: OrdinaryUser, clone: Path, mirrors: dict[str, str]) -> None
     assert process.returncode == 130, errors
     assert output == ""
     assert errors.rstrip().endswith("run the same command to go on")
-    assert not _processes_of(user, "configure")
+    assert not [line for word in ("configure", "make", "cc1") for line in _processes_of(user, word)]
     assert not (clone / "dist").exists()
     assert list((user.home / ".cache/ocibuild/tmp").iterdir()) == []
 

@@ -8,9 +8,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from builder.app import find_recipe
 from builder.cli import run
+from builder.lock import Lock, LockedProfile
+from builder.plan import commands_of
+from builder.python.profile import profile_for
+from rootfs.digest import Digest
 from tests.conftest import ROOT, OrdinaryUser
 from tests.peers.mirror import Mirror, flip
 
@@ -116,14 +122,102 @@ def test_a_component_the_suite_does_not_have_exits_4(bench: Bench, capsys: pytes
 
 
 def test_a_suite_that_cpython_is_not_built_on_exits_3(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench.run("lock", "--set", "base.suite=bookworm") == 3
-    assert 'suite = "trixie"' in capsys.readouterr().err
+    assert bench.run("lock", "--set", "base.suite=bullseye") == 3
+    errors = capsys.readouterr().err
+    assert "CPython 3.14 is not built on bullseye" in errors
+    assert "[base] suite may be trixie" in errors
     assert not bench.lock.exists()
 
 
 def test_a_version_nobody_knows_exits_3(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.run("lock", "--set", "python.version=3.14.99") == 3
     assert "3.14.7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("python", "message", "hint"),
+    [
+        (["version=3.11", "free_threaded=true"], "CPython 3.11 has no free_threaded", "it came with 3.13"),
+        (["version=3.13", "jit=true"], "CPython 3.13 has no jit", "it came with 3.14"),
+        (["jit=true", "free_threaded=true"], "no JIT without the GIL", "not both"),
+        (["version=2.7", "compiler=clang"], "CPython 2.7 is built with gcc only", "gcc"),
+        (["variant=fast"], "`python.variant` is not as it must be", "'fast'"),
+        (["configure=['--with-lto']"], "--with-lto is not the recipe's to give", "variant = optimized-lto"),
+        (["variant=optimized", "train_without=['test_jsn']"], "test_jsn is not a test", "did you mean test_json?"),
+        (["without=['lib dynload']"], "python.without", "regex"),
+    ],
+)
+def test_what_cannot_be_built_exits_3_before_anything_is_fetched(
+    bench: Bench, capsys: pytest.CaptureFixture[str], python: list[str], message: str, hint: str
+) -> None:
+    overrides = [word for text in python for word in ("--set", f"python.{text}")]
+    assert bench.run("lock", *overrides) == 3
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert hint in errors
+    assert not bench.lock.exists()
+    assert not bench.store.exists()
+
+
+LED = ("--set", "python.variant=optimized-lto")
+
+
+def pin(bench: Bench, **changes: object) -> LockedProfile:
+    """Pin a profile that fits the lock but for these changes."""
+    lock = Lock.parse(bench.lock.read_bytes(), at="lock")
+    recipe = find_recipe(bench.recipe, overrides=LED[1:]).recipe
+    profile = profile_for(Digest.of(b"counters"), commands_of(recipe, lock.python.version), lock)
+    made = msgspec.structs.replace(profile, **changes)
+    bench.lock.write_bytes(msgspec.structs.replace(lock, profile=made).to_bytes())
+    return profile
+
+
+def test_a_profile_that_does_not_fit_exits_3_and_says_what_changed(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.run("lock", *LED) == 0
+    fits = pin(bench, compiler=("gcc-14 14.0-1",), source="0" * 64)
+    assert bench.run("recipe", *bench.output, "--locked", *LED) == 3
+    errors = capsys.readouterr().err
+    assert "profile does not fit" in errors
+    assert f"CPython's source is {fits.source}, trained was {'0' * 64}" in errors
+    assert "gcc-14 14.0-1 was there" in errors
+    assert f"{fits.compiler[0]} is there now" in errors
+    assert "ocibuild profile train" in errors
+    assert not list((bench.store / "work").glob("*"))
+
+
+def test_a_profile_that_is_nowhere_exits_5_before_anything_is_compiled(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.run("lock", *LED) == 0
+    pin(bench)
+    assert bench.run("recipe", *bench.output, "--locked", *LED) == 5
+    errors = capsys.readouterr().err
+    assert "profile is not here" in errors
+    assert "ocibuild profile" in errors
+    assert not list((bench.store / "work").glob("*"))
+
+
+def test_a_lock_without_a_profile_is_not_enough_when_locked(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.run("lock", *LED) == 0
+    assert bench.run("recipe", *bench.output, "--locked", *LED) == 3
+    assert "names no profile" in capsys.readouterr().err
+
+
+def test_a_wrong_hash_of_the_source_exits_3_and_nothing_is_compiled(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may have been edited, or merged wrongly; nothing is made under the key that it gives."""
+    assert bench.run("lock") == 0
+    lock = Lock.parse(bench.lock.read_bytes(), at="lock")
+    wrong = msgspec.structs.replace(lock.python, sha256="0" * 64)
+    bench.lock.write_bytes(msgspec.structs.replace(lock, source=(wrong,)).to_bytes())
+    assert bench.run("recipe", *bench.output, "--locked") == 3
+    errors = capsys.readouterr().err
+    assert f"expected sha256:{lock.python.sha256}" in errors
+    assert "compile:" not in errors
+    assert not (bench.store.parent / "dist").exists()
 
 
 def test_a_store_that_cannot_be_written_exits_7(

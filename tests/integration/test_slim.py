@@ -16,7 +16,8 @@ import pytest
 
 from rootfs.debian.deb import unpack
 from rootfs.digest import Digest
-from rootfs.slim import RULES, Rule, named, paths, slim
+from rootfs.slim import slim
+from rootfs.slimrules import RULES, Rule, named, paths
 from rootfs.store import DiskStore
 from rootfs.tree import Kind, Tree, directory
 from tests.fakes.store import MemoryStore

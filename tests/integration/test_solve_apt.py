@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.python.flags import TOOLCHAIN_PACKAGES
+from builder.python.packages import packages_for
 from rootfs.architecture import Architecture
 from rootfs.archive import Download, fetch, read_index, read_release
 from rootfs.debian.index import PackageIndex
@@ -185,7 +185,7 @@ def test_the_essential_packages_are_those_that_apt_installs(archive: Archive, ap
 
 
 def test_the_toolchain_is_the_one_that_apt_installs(archive: Archive, apt: Apt) -> None:
-    assert differences(archive, apt, [TOOLCHAIN_PACKAGES, ["apt"]]) == {}
+    assert differences(archive, apt, [packages_for("trixie").toolchain, ["apt"]]) == {}
 
 
 def test_60_packages_of_trixie_bring_along_what_they_bring_along_with_apt(archive: Archive, apt: Apt) -> None:

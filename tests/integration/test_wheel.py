@@ -34,6 +34,11 @@ def test_nothing_else_is_shipped_at_the_top(installed: Path) -> None:
     assert names == {"builder", "rootfs"}
 
 
+def test_it_holds_the_shipped_profiles(installed: Path) -> None:
+    profiles = {path.name for path in (ROOT / "recipes/profiles").iterdir()}
+    assert {path.name for path in (installed / "builder/_recipes/profiles").iterdir()} == profiles
+
+
 def test_it_resolves_a_shipped_recipe_with_the_shipped_keys(
     installed: Path, tmp_path: Path, debian_mirror: str, debian_security_mirror: str
 ) -> None:

@@ -112,7 +112,7 @@ def test_one_that_fails_later_loses_what_it_had(tmp_path: Path) -> None:
 
     measured, _ = run(tmp_path, play, "a")
     assert measured.seconds["one"] == {}
-    assert measured.failures == (Failure(name="one", image="a", because="no result in 300 s"),)
+    assert measured.failures == (Failure(name="one", image="a", because="no result in 600 s"),)
 
 
 def test_where_the_first_image_cannot_the_next_one_calibrates(tmp_path: Path) -> None:

@@ -59,8 +59,11 @@ B = deb(
 )
 
 
-def build(*packages: Unpacked) -> Tree:
-    return bootstrap(packages, store=MemoryStore(), epoch=EPOCH, architecture=AMD64)
+D = deb("Package: dpkg\nVersion: 1\nArchitecture: all\n")
+
+
+def build(*packages: Unpacked, dpkg: bool = True) -> Tree:
+    return bootstrap([*packages, *([D] if dpkg else [])], store=MemoryStore(), epoch=EPOCH, architecture=AMD64)
 
 
 def content(tree: Tree, path: str) -> str:
@@ -95,6 +98,11 @@ Architecture: all
 Version: 1
 Description: b
 
+Package: dpkg
+Status: install ok installed
+Architecture: all
+Version: 1
+
 """
     )
 
@@ -110,6 +118,17 @@ def test_the_other_files_of_the_database() -> None:
     assert content(tree, f"{DPKG}/triggers/ldconfig") == "a:amd64\nb/noawait\n"
     assert content(tree, f"{DPKG}/triggers/File") == "/usr/share/x a:amd64/noawait\n"
     assert content(tree, f"{DPKG}/arch") == "amd64\n"
+
+
+def test_without_dpkg_there_is_what_scanners_read() -> None:
+    tree = build(A, B, dpkg=False)
+    status = f"{DPKG}/status.d"
+    assert [path for path in tree if path.startswith(DPKG)] == [
+        DPKG,
+        status,
+        *(f"{status}/{name}" for name in ("a", "a.md5sums", "b", "b.md5sums")),
+    ]
+    assert content(tree, f"{status}/b") == content(build(B), f"{DPKG}/status").partition("\n\n")[0] + "\n"
 
 
 def test_without_triggers_on_paths_there_is_no_file_of_them() -> None:

@@ -55,23 +55,14 @@ def test_a_lock_that_is_missing_exits_3_when_it_must_be_there(
     assert "ocibuild lock" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("variant", ["optimized", "optimized-lto"])
-def test_a_variant_that_is_not_there_yet_exits_3_before_anything_is_fetched(
-    variant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_what_a_version_cannot_do_exits_3_before_anything_is_fetched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lock = tmp_path / "x.lock.toml"
-    argv = [
-        "recipe",
-        "wee",
-        "--set",
-        f"python.variant={variant}",
-        "--lock",
-        str(lock),
-        "--mirror",
-        "http://127.0.0.1:9/x",
-    ]
+    said = ("--set", "python.version=3.11", "--set", "python.free_threaded=true")
+    argv = ["recipe", "wee", *said, "--lock", str(lock), "--mirror", "http://127.0.0.1:9/x"]
     assert run(argv) == 3
-    assert "yet" in capsys.readouterr().err
+    assert "CPython 3.11 has no free_threaded" in capsys.readouterr().err
     assert not lock.exists()
 
 

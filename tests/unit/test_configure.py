@@ -361,7 +361,21 @@ class TestCache:
         (entry,) = ldsocache.write_cache(root, Script(package="libc-bin", kind="postinst", text=""))
         expected = (top / "etc/ld.so.cache").read_bytes()
         assert entry.content == expected
+        gone = _library_without_link(top)
+        gone.unlink()
+        subprocess.run([ldconfig, "-r", top, "-X"], check=True, capture_output=True)
+        (top / "usr/sbin/ldconfig").unlink()
+        left = root_of(*_tree(top), entry, architecture=architecture)
+        renewed = ldsocache.renewed_cache(left)
+        assert renewed is not None
+        assert renewed.content == (top / "etc/ld.so.cache").read_bytes() != expected
         return expected
+
+
+def _library_without_link(top: Path) -> Path:
+    """A library that no link leads to."""
+    links = {path.resolve() for path in top.rglob("*") if path.is_symlink()}
+    return next(path for path in sorted(top.rglob("lib*.so.*")) if path.is_file() and path.resolve() not in links)
 
 
 def _host() -> Architecture:

@@ -22,7 +22,7 @@ F1 pure    rootfs.debian.control rootfs.debian.version rootfs.debian.relation ro
 F1 pure    rootfs.debian.index
 F1 pure    rootfs.debian.release rootfs.debian.tar rootfs.debian.deb rootfs.debian.dpkg
 F2 pure    rootfs.debian.offers rootfs.debian.search rootfs.debian.marking
-F2 pure    rootfs.debian.solve rootfs.debian.batches rootfs.slim rootfs.sizes
+F2 pure    rootfs.debian.solve rootfs.debian.batches rootfs.slimrules rootfs.slim rootfs.sizes
 F3 effects rootfs.files rootfs.store rootfs.transport rootfs.keyring rootfs.extract rootfs.collect
 F3 effects rootfs.sandbox.mounts rootfs.sandbox.child rootfs.sandbox.ids rootfs.sandbox.probe
 F3 effects rootfs.sandbox.namespaces rootfs.readback
@@ -37,17 +37,18 @@ F5 pure    builder.version builder.oci.descriptor builder.oci.config builder.oci
 F5 pure    builder.oci.tar
 F5 effects builder.oci.layer builder.oci.image builder.oci.layout builder.oci.check builder.oci.flatten
 F6 pure    builder.python.lines builder.python.packages builder.python.versions builder.python.flags
-F6 pure    builder.python.verify builder.python.counters
+F6 pure    builder.python.verify builder.python.counters builder.python.ldconfig builder.python.register
+F6 pure    builder.python.acceptance_build builder.python.acceptance
 F6 pure    builder.recipe builder.lock
 F6 effects builder.suites builder.plan
 F6 pure    builder.registry.reference builder.registry.refusal builder.registry.auth builder.registry.upload
 F6 effects builder.registry.client builder.registry.transfer
-F6 effects builder.python.pip builder.python.sigstore
+F6 effects builder.python.pip builder.python.sigstore builder.python.wheels
 F6 pure    builder.python.profile
-F6 effects builder.python.source builder.python.workshop builder.python.cleaning builder.python.stages
-F6 effects builder.python.install
+F6 effects builder.python.rewheel builder.python.source builder.python.workshop builder.python.cleaning
+F6 effects builder.python.workloads builder.python.stages builder.python.install
 F7 effects builder.artifact builder.tools builder.vouch builder.resolve builder.work builder.compiling
-F7 effects builder.execute builder.images
+F7 effects builder.execute builder.images builder.verify
 F7 pure    builder.bench.suite
 F7 effects builder.bench.stats builder.bench.wheels builder.bench.worker builder.bench.run
 F7 pure    builder.bench.report builder.bench.plot
@@ -55,7 +56,8 @@ F7 effects builder.bench.subject builder.bench.session
 F8 effects builder.settings builder.progress builder.wiring builder.app builder.profiles builder.forms
 F8 effects builder.standalone
 F8 effects builder.cli.options builder.cli.start builder.cli.base builder.cli.bench builder.cli.explain
-F8 effects builder.cli.lock builder.cli.profile builder.cli.recipe builder.cli.rootfs builder.cli.settings builder.cli builder.__main__
+F8 effects builder.cli.lock builder.cli.profile builder.cli.recipe builder.cli.rootfs builder.cli.settings
+F8 effects builder.cli.verify builder.cli builder.__main__
 """
 
 EFFECTS = frozenset(

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.oci import layer as layer_module
 from builder.oci import tar as tar_module
-from builder.oci.layer import MEMBER_SIZE, Layer, pack
+from builder.oci.descriptor import LAYER_ZSTD
+from builder.oci.layer import MEMBER_SIZE, Layer, pack, parse_compression
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, RecipeError
 from rootfs.store import DiskStore
@@ -186,7 +188,7 @@ def test_refuses_unknown_compression() -> None:
     with pytest.raises(RecipeError, match="lzma"):
         pack(Tree(), MemoryStore(), created_by="", epoch=0, compression="lzma")
     with pytest.raises(RecipeError, match="level"):
-        pack(Tree(), MemoryStore(), created_by="", epoch=0, level=13)
+        pack(Tree(), MemoryStore(), created_by="", epoch=0, compression="gzip:13")
 
 
 def test_empty_tree_is_two_blocks() -> None:
@@ -393,3 +395,28 @@ def test_gnu_tar_extracts_what_the_tree_says(tmp_path: Path) -> None:
             assert found.stat().st_mode & 0o7777 == entry.mode
         elif entry.kind is Kind.SYMLINK:
             assert str(found.readlink()) == entry.link
+
+
+@pytest.mark.parametrize("level", [19, 22])
+def test_from_level_19_on_a_layer_is_one_frame_of_the_same_tar(level: int) -> None:
+    store = MemoryStore()
+    tree = big_tree(store)
+    layer = pack(tree, store, created_by="x", epoch=EPOCH, compression=f"zstd:{level}", threads=1)
+    data = store.blobs[layer.descriptor.digest]
+    size = zstandard.frame_content_size(data)
+    assert len(zstandard.ZstdDecompressor().decompress(data)) == size > 3 * MEMBER_SIZE
+    assert layer.diff_id == pack(tree, store, created_by="x", epoch=EPOCH).diff_id
+    assert layer.descriptor.media_type == LAYER_ZSTD
+    assert pack(tree, store, created_by="x", epoch=EPOCH, compression=f"zstd:{level}", threads=4) == layer
+
+
+def test_a_level_is_part_of_the_compression() -> None:
+    store = MemoryStore()
+    tree = big_tree(store)
+    fast, small = (pack(tree, store, created_by="x", epoch=EPOCH, compression=f"gzip:{level}") for level in (1, 12))
+    assert fast.descriptor.size > small.descriptor.size
+    assert fast.diff_id == small.diff_id
+    assert parse_compression("zstd") == ("zstd", 3)
+    for wrong in ("zstd:23", "zstd:0", "gzip:", "zstd:-1", "gzip:six"):
+        with pytest.raises(RecipeError, match="level"):
+            parse_compression(wrong)

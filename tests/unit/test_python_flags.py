@@ -1,43 +1,213 @@
-"""Configure arguments and environments of the variants."""
+"""The commands of every stage: which flags go where, what a version cannot do, and what would undo the design."""
 
 from __future__ import annotations
+
+import re
+from dataclasses import replace
 
 import pytest
 
 from builder.python import flags
+from builder.python.flags import Commands, Options, commands
+from builder.python.lines import LINES, Line, line_of
 from rootfs.errors import RecipeError
 
-
-def test_a_recipes_arguments_come_last() -> None:
-    command = flags.configure_command("plain", ("--with-dtrace",))
-    assert command[0] == "/build/configure"
-    assert command[-1] == "--with-dtrace"
-    assert command[:-1] == flags.configure_command("plain")
+TRAINED = ("optimized", "optimized-lto")
+LTO = re.compile(r"-f(no-fat-)?lto")
 
 
-def test_flags_of_our_own_objects_stay_out_of_sysconfig() -> None:
-    compiler_flags = [word for word in flags.configure_command("plain") if "=-" in word]
-    assert [word.partition("=")[0] for word in compiler_flags] == ["CFLAGS_NODIST", "LDFLAGS_NODIST"]
+def said(version: str = "3.14", **options: object) -> Commands:
+    return commands(line_of(version), Options(**options))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("variant", ["optimized", "optimized-lto"])
-def test_a_variant_to_come_is_refused_by_name(variant: str) -> None:
-    with pytest.raises(RecipeError, match=f"variant {variant} cannot be built yet"):
-        flags.configure_command(variant)
+def text(command: tuple[str, ...]) -> str:
+    return " ".join(command)
 
 
-def test_an_unknown_variant_names_the_known() -> None:
-    with pytest.raises(RecipeError, match="unknown variant: fast") as caught:
-        flags.configure_command("fast")
-    assert "plain, optimized" in (caught.value.hint or "")
+def variables(command: tuple[str, ...]) -> dict[str, str]:
+    """The variables on a make command line."""
+    return dict(word.split("=", 1) for word in command if re.match(r"[A-Z_]+=", word))
+
+
+def test_a_plain_build_is_configured_made_and_installed() -> None:
+    plain = said()
+    assert plain.configure[:2] == ("/build/configure", "--prefix=/usr/local")
+    assert (plain.builtin, plain.freeze, plain.instrument, plain.train, plain.practice) == ((), (), (), (), ())
+    assert plain.compile[0] == plain.install[0] == "make"
+    assert ("build_all" in plain.compile, "install" in plain.install) == (True, True)
+    for command in (plain.configure, plain.compile, plain.install):
+        assert not re.search(r"-fprofile|-flto", text(command))
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.name)
+@pytest.mark.parametrize("variant", ["plain", *TRAINED])
+def test_flags_of_our_own_objects_stay_out_of_what_extensions_see(line: Line, variant: str) -> None:
+    """Configure records its arguments; of make's variables only CFLAGS and LDFLAGS reach sysconfig (2.7 has no other,
+    and reads those from the Makefile)."""
+    made = commands(line, Options(variant=variant, march="x86-64-v3"))
+    allowed = {"CFLAGS_NODIST", "LDFLAGS_NODIST"} if line.has_nodist else {"CFLAGS", "LDFLAGS"}
+    allowed.add("LINKCC")  # how programs are linked, which no extension is
+    assert not re.search(r" ([A-Z_]*FLAGS|-[Ofgm])", text(made.configure))
+    for command in (made.instrument, made.compile, made.install):
+        assert set(variables(command)) <= allowed
+        assert not command or "-march=x86-64-v3" in text(command)
+
+
+@pytest.mark.parametrize("version", [line.name for line in LINES])
+def test_only_the_last_stage_is_optimised_at_link_time(version: str) -> None:
+    made = said(version, variant="optimized-lto")
+    for command in (made.configure, made.freeze, made.instrument, made.train):
+        assert not LTO.search(text(command))
+    for command in (made.compile, made.install):
+        assert "-flto=auto" in text(command)
+        assert "-flto-partition=balanced" in text(command)
+        assert "-fno-fat-lto-objects" in text(command)
+    assert not LTO.search(text(said(version, variant="optimized").compile))
+
+
+def test_a_profile_serves_both_trained_variants() -> None:
+    one, other = (said(variant=variant) for variant in TRAINED)
+    assert replace(one, compile=(), install=()) == replace(other, compile=(), install=())
+    assert one.compile != other.compile
+
+
+@pytest.mark.parametrize("variant", TRAINED)
+@pytest.mark.parametrize("version", [line.name for line in LINES])
+def test_counters_are_added_to_atomically_and_used_strictly(version: str, variant: str) -> None:
+    made = said(version, variant=variant)
+    assert "-fprofile-generate -fprofile-update=atomic" in text(made.instrument)
+    for command in (made.compile, made.install):
+        assert "-fprofile-use" in text(command)
+        assert "-fprofile-generate" not in text(command)
+    assert "-Wno-coverage-mismatch" not in text(made.compile)
+    assert "-Wno-error" not in text(made.compile)
+
+
+def test_make_and_make_install_have_the_same_flags() -> None:
+    """Or install would build all of it again."""
+    made = said(variant="optimized-lto", march="x86-64-v3", shared=True)
+    assert variables(made.compile) == variables(made.install)
+
+
+def test_2_7_takes_whole_flags() -> None:
+    given = variables(said("2.7", variant="optimized").compile)
+    assert {"CFLAGS", "LDFLAGS"} <= set(given)
+    assert {"-fwrapv", "-fno-strict-aliasing", "-O3", "-DNDEBUG"} <= set(given["CFLAGS"].split())
+
+
+def test_what_makes_frozen_modules_is_made_before_the_training_alone() -> None:
+    assert said("3.14", variant="optimized").freeze[:3] == ("make", "Python/frozen.o", "Modules/getpath.o")
+    assert said("3.9", variant="optimized").freeze == ()
+    for command in (said(variant="optimized").instrument, said(variant="optimized").compile):
+        kept = [command[place + 1] for place, word in enumerate(command) if word == "-o"]
+        assert {"_bootstrap_python", "Programs/_freeze_module"} <= set(kept)
+
+
+def test_a_trained_interpreter_holds_its_small_modules_where_setup_says_how() -> None:
+    assert "_json" in said("3.12", variant="optimized").builtin
+    assert said("3.11", variant="optimized").builtin == ()
+    assert not {"_ssl", "_ctypes", "_sqlite3"} & set(said(variant="optimized").builtin)
+
+
+def test_only_an_interpreter_of_one_piece_lies_at_a_fixed_address() -> None:
+    assert "-no-pie" in text(said(variant="optimized").compile)
+    for options in ({"variant": "plain"}, {"variant": "optimized", "shared": True}):
+        assert "-no-pie" not in text(said(**options).compile)
+
+
+def test_the_practice_is_a_program_that_the_counting_interpreter_runs() -> None:
+    practice = said(variant="optimized").practice
+    assert practice[:4] == ("setarch", "-R", "./python", "-c")
+    compile(practice[4], "practice", "exec")
+    assert len(practice[4]) < 128 << 10  # the longest argument that Linux takes (MAX_ARG_STRLEN)
+
+
+def test_the_training_is_serial_at_fixed_addresses() -> None:
+    train = said(variant="optimized").train
+    assert train[:5] == ("setarch", "-R", "./python", "-m", "test")
+    assert not any(word.startswith("-j") for word in train)
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.9", "3.14"])
+def test_a_parallel_training_says_so_before_the_first_test(version: str) -> None:
+    """2.7 takes every word after the first test for a test."""
+    serial, parallel = (said(version, variant="optimized", training=how).train for how in ("serial", "parallel"))
+    first = next(place for place, word in enumerate(parallel) if word.startswith("test_"))
+    assert "-j0" in parallel[:first]
+    assert tuple(word for word in parallel if word != "-j0") == serial
+
+
+def test_tests_are_left_out_of_the_training_by_name() -> None:
+    every = said(variant="optimized").train
+    fewer = said(variant="optimized", train_without=("test_json", "test_re")).train
+    assert set(every) - set(fewer) == {"test_json", "test_re"}
+    with pytest.raises(RecipeError, match="test_jsn is not a test of the training") as caught:
+        said(variant="optimized", train_without=("test_jsn",))
+    assert caught.value.hint == "did you mean test_json?"
+
+
+def test_a_shared_library_is_found_while_training_and_in_the_image() -> None:
+    made = said(variant="optimized", shared=True)
+    assert "--enable-shared" in made.configure
+    assert "--disable-shared" not in made.configure
+    assert made.train[:5] == ("setarch", "-R", "env", "LD_LIBRARY_PATH=/build", "./python")
+    assert "-Wl,-rpath,/usr/local/lib" in text(made.compile)
+    assert "--disable-shared" in said().configure
 
 
 @pytest.mark.parametrize(
-    "argument", ["--prefix=/opt", "--enable-shared", "--with-lto", "--with-lto=thin", "CFLAGS_NODIST=-O1"]
+    ("version", "options", "argument"),
+    [
+        ("3.13", {"free_threaded": True}, "--disable-gil"),
+        ("3.14", {"jit": True}, "--enable-experimental-jit=yes"),
+        ("3.14", {"compiler": "clang"}, "--with-tail-call-interp"),
+        ("3.13", {"compiler": "clang"}, "CC=clang"),
+        ("2.7", {}, "--enable-unicode=ucs4"),
+        ("3.14", {}, "CXX=g++"),
+    ],
+)
+def test_options_become_configures(version: str, options: dict[str, object], argument: str) -> None:
+    assert any(word.startswith(argument) for word in said(version, **options).configure)
+
+
+def test_an_option_that_a_line_does_not_know_is_not_given() -> None:
+    assert "--with-tail-call-interp" not in said("3.13", compiler="clang").configure
+    assert "--without-static-libpython" not in said("3.9").configure
+
+
+@pytest.mark.parametrize(
+    ("version", "options", "message", "hint"),
+    [
+        ("3.11", {"free_threaded": True}, "CPython 3.11 has no free_threaded", "3.13"),
+        ("3.12", {"free_threaded": True}, "CPython 3.12 has no free_threaded", "3.13"),
+        ("3.13", {"jit": True}, "CPython 3.13 has no jit", "3.14"),
+        ("2.7", {"jit": True}, "CPython 2.7 has no jit", "3.14"),
+        ("3.14", {"jit": True, "free_threaded": True}, "no JIT without the GIL", "not both"),
+        ("2.7", {"compiler": "clang"}, "built with gcc only", "gcc"),
+        ("3.14", {"variant": "fast"}, "unknown variant: fast", "plain, optimized, optimized-lto"),
+    ],
+)
+def test_what_a_version_cannot_do_is_refused(version: str, options: dict[str, object], message: str, hint: str) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        said(version, **options)
+    assert hint in (caught.value.hint or "")
+
+
+def test_a_recipes_arguments_come_last() -> None:
+    assert said(configure=("--with-dtrace",)).configure == (*said().configure, "--with-dtrace")
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        *("--prefix=/opt", "--enable-shared", "--disable-shared", "--with-lto", "--with-lto=thin", "CC=tcc"),
+        *("--enable-optimizations", "--disable-gil", "--enable-experimental-jit=yes", "--with-ensurepip"),
+        "CFLAGS_NODIST=-O1",
+    ],
 )
 def test_arguments_that_would_undo_the_design_are_refused(argument: str) -> None:
-    with pytest.raises(RecipeError, match=argument) as caught:
-        flags.configure_command("plain", ("--with-dtrace", argument))
+    with pytest.raises(RecipeError, match=re.escape(argument)) as caught:
+        said(configure=("--with-dtrace", argument))
     assert caught.value.because
 
 
@@ -50,5 +220,8 @@ def test_the_environment_is_complete_and_fixed(monkeypatch: pytest.MonkeyPatch) 
     assert environment["ac_cv_broken_nice"] == "no"
 
 
-def test_jobs() -> None:
-    assert flags.make_command(3) == ("make", "-j3")
+def test_jobs_are_in_no_command_but_added_when_it_is_run() -> None:
+    made = said(variant="optimized-lto")
+    for command in (made.freeze, made.instrument, made.compile, made.install):
+        assert not any(word.startswith("-j") for word in command)
+    assert flags.with_jobs(("make", "all"), 3) == ("make", "-j3", "all")

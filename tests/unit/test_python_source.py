@@ -92,3 +92,13 @@ def test_when_the_only_bytes_to_be_had_are_wrong_it_is_an_integrity_error() -> N
     with pytest.raises(IntegrityError, match="no source of CPython"):
         fetch_source(RELEASE, pages({POOL: b"x" * len(BODY)}), store, MIRROR, ListReporter())
     assert store.blobs == {}
+
+
+def test_a_release_that_debian_has_not_is_asked_of_upstream_with_every_try() -> None:
+    release = replace(find("3.12.14"), source=Digest.of(BODY))
+    store, transport = MemoryStore(), pages({release.upstream: BODY})
+    assert fetch_source(release, transport, store, MIRROR, ListReporter()) == release.source
+    assert transport.requests[0].attempts > 1
+    with pytest.raises(TransferError) as caught:
+        fetch_source(release, pages({}), MemoryStore(), MIRROR, ListReporter())
+    assert "python.org must be within reach" in (caught.value.hint or "")

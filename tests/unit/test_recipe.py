@@ -7,14 +7,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from builder.lock import SCHEMA, Lock, LockedPackage, LockedRelease, LockedSource
-from builder.plan import Step, make_plan
+from builder.lock import SCHEMA, Lock, LockedPackage, LockedProfile, LockedRelease, LockedSource
+from builder.plan import Step, commands_of, make_plan, train_step
+from builder.python.versions import find
 from builder.recipe import Recipe
 from rootfs.digest import Digest
 from rootfs.errors import LockError, RecipeError
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
-SMALL = b'name = "x"\n[python]\nversion = "3.14"\n[image]\ntag = "{version}-x"\n'
+SMALL = b'name = "x"\n[base]\nsuite = "trixie"\n[python]\nversion = "3.14"\n[image]\ntag = "{version}-x"\n'
 
 
 def parse(data: bytes = SMALL, *overrides: str) -> Recipe:
@@ -25,7 +26,9 @@ def parse(data: bytes = SMALL, *overrides: str) -> Recipe:
 def test_the_shipped_recipes_are_recipes(path: Path) -> None:
     recipe = Recipe.parse(path.read_bytes(), at=str(path))
     assert recipe.name == path.stem
-    assert recipe.tag("3.14.7") == f"3.14.7-{path.stem}"
+    assert recipe.tag("3.14.7").startswith("3.14.7-wee")
+    assert recipe.tag("3.14.7").endswith("" if recipe.python.variant == "plain" else f"-{recipe.python.variant}")
+    assert commands_of(recipe, find(recipe.python.version).version).compile
 
 
 @pytest.mark.parametrize(
@@ -98,12 +101,14 @@ def lock(**changes: object) -> Lock:
 
 def test_a_lock_reads_back_as_it_was_written() -> None:
     assert Lock.parse(lock().to_bytes(), at="l") == lock()
+    assert Lock.parse(lock(profile=profile()).to_bytes(), at="l") == lock(profile=profile())
 
 
 @pytest.mark.parametrize(
     "data",
     [b"", b"\xff", lock(schema=99).to_bytes(), lock().to_bytes() + b"\n[new]\n",
-     lock().to_bytes().replace(b"0" * 64, b"0" * 63)],
+     lock().to_bytes().replace(b"0" * 64, b"0" * 63),
+     lock().to_bytes() + b"[profile]\ndigest = 'x'\nsource = ''\ncommands = ''\ncompiler = []\nheaders = []\n"],
 )  # fmt: skip
 def test_a_lock_that_is_none_is_refused_with_the_way_out(data: bytes) -> None:
     with pytest.raises(LockError) as caught:
@@ -130,19 +135,117 @@ def test_where_a_package_was_fetched_from_is_in_no_key() -> None:
     assert make_plan(parse(), lock()).key == make_plan(parse(), lock(package=moved)).key
 
 
+LAYERS = {"pack the python layer", "pack the pip layer", "image x"}
+INSTALLED = {"install CPython 3.14.7", *LAYERS}
+COMPILED = {"compile CPython 3.14.7 (plain)", *INSTALLED}
+CONFIGURED = {"configure CPython 3.14.7", *COMPILED}
+
+
 @pytest.mark.parametrize(
     ("override", "changed"),
     [
         ("image.cmd=['sh']", {"image x"}),
-        (
-            "python.pyc=none",
-            {"compile CPython 3.14.7 (plain)", "pack the python layer", "pack the pip layer", "image x"},
-        ),
+        ("python.pyc=none", INSTALLED),
+        ("python.without=['sqlite3']", INSTALLED),
+        ("python.march=x86-64-v3", COMPILED),
+        ("python.configure=['--with-dtrace']", CONFIGURED),
+        ("python.free_threaded=true", CONFIGURED),
+        ("python.training=parallel", set()),
+        ("python.train_without=['test_re']", set()),
     ],
 )
 def test_a_key_changes_with_what_it_depends_on_and_nothing_else(override: str, changed: set[str]) -> None:
     before, after = keys(make_plan(parse(), lock())), keys(make_plan(parse(SMALL, override), lock()))
     assert {title for title in before if before[title] != after[title]} == changed
+
+
+def profile(digest: str = "a") -> LockedProfile:
+    return LockedProfile(
+        digest="sha256:" + digest * 64, source="1" * 64, commands="sha256:" + "b" * 64, compiler=("gcc 14",), headers=()
+    )
+
+
+def led(*overrides: str) -> Recipe:
+    """A recipe of a build that is led by a profile."""
+    return parse(SMALL, "python.variant=optimized-lto", *overrides)
+
+
+def kinds(step: Step) -> list[str]:
+    return [step.kind for step in step.walk() if step.kind != "fragment"]
+
+
+def test_a_build_that_is_led_by_a_profile_trains_none() -> None:
+    assert kinds(make_plan(led(), lock(profile=profile()))) == kinds(make_plan(parse(), lock()))
+    assert kinds(make_plan(parse(), lock())) == [
+        *("rootfs", "layer", "rootfs", "configure", "compile", "install", "layer", "layer", "image"),
+    ]
+
+
+def test_a_training_ends_with_the_profile() -> None:
+    assert kinds(train_step(led(), lock())) == ["rootfs", "configure", "instrument", "train"]
+
+
+def test_another_profile_changes_the_compile_and_what_rests_on_it() -> None:
+    before, after = (keys(make_plan(led(), lock(profile=profile(digest)))) for digest in "ac")
+    compiled = {title.replace("plain", "optimized-lto") for title in COMPILED}
+    assert {title for title in before if before[title] != after[title]} == compiled
+
+
+def test_a_profile_is_no_part_of_a_plain_build_nor_of_the_training() -> None:
+    assert make_plan(parse(), lock()).key == make_plan(parse(), lock(profile=profile())).key
+    assert train_step(led(), lock()).key == train_step(led(), lock(profile=profile())).key
+
+
+def test_training_and_build_go_on_from_the_same_configured_source() -> None:
+    built = {step.key for step in make_plan(led(), lock(profile=profile())).walk()}
+    (configured,) = [step for step in train_step(led(), lock()).walk() if step.kind == "configure"]
+    assert configured.key in built
+
+
+def test_the_trained_variants_share_their_training() -> None:
+    assert train_step(led(), lock()).key == train_step(led("python.variant=optimized"), lock()).key
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ("python.train_without=['test_re']", {"train"}),
+        ("python.training=parallel", {"train"}),
+        ("python.march=x86-64-v3", {"train", "compile to count", "configure CPython 3.14.7"}),
+        ("python.configure=['--with-dtrace']", {"train", "compile to count", "configure CPython 3.14.7"}),
+        ("python.pyc=none", set()),
+        ("image.cmd=['sh']", set()),
+    ],
+)
+def test_a_training_changes_with_what_it_depends_on_and_nothing_else(override: str, changed: set[str]) -> None:
+    before, after = keys(train_step(led(), lock())), keys(train_step(led(override), lock()))
+    assert {title for title in before if before[title] != after[title]} == changed
+
+
+def test_a_build_that_wants_a_profile_is_not_planned_without_one() -> None:
+    """The compiler would only leave its optimisations out, and say nothing."""
+    with pytest.raises(LockError, match="names no profile") as caught:
+        make_plan(led(), lock())
+    assert "ocibuild profile train" in (caught.value.hint or "")
+
+
+def test_another_pip_changes_what_is_installed() -> None:
+    wheel = LockedSource(name="pip", version="25.0", urls=("u",), size=1, sha256="3" * 64)
+    with_pip = lock(source=(*lock().source, wheel))
+    before, after = keys(make_plan(parse(), lock())), keys(make_plan(parse(), with_pip))
+    assert {title for title in before if before[title] != after[title]} == INSTALLED
+    other = msgspec.structs.replace(wheel, sha256="4" * 64)
+    assert make_plan(parse(), lock(source=(*lock().source, other))).key != make_plan(parse(), with_pip).key
+
+
+def test_the_platform_and_the_epoch_are_in_every_stage() -> None:
+    stages = ("configure", "compile", "install")
+    for changed in ({"platform": "linux/arm64"}, {"epoch": 6}):
+        before, after = make_plan(parse(), lock()), make_plan(parse(), lock(**changed))
+        for kind in stages:
+            one, other = (next(step for step in plan.walk() if step.kind == kind) for plan in (before, after))
+            assert one.key != other.key
+            assert one.parameters != other.parameters
 
 
 def test_a_changed_package_changes_all_that_rests_on_it() -> None:

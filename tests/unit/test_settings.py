@@ -21,15 +21,17 @@ def apt(tmp_path: Path) -> Path:
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "config" / "ocibuild").mkdir(parents=True)
     return tmp_path / "config" / "ocibuild" / "config.toml"
 
 
 def test_without_anything_debians_own_hosts_are_used(apt: Path, config: Path) -> None:
-    settings = read_settings({}, environment={}, apt=apt)
+    settings = read_settings({}, environment={}, apt=apt, pip=())
     assert settings.mirrors == {
         "debian": "https://ftp.debian.org/debian",
         "debian-security": "https://security.debian.org/debian-security",
+        "https://index.example/simple": "https://index.example/simple",
     }
     assert settings.mirror.origin == "default"
 
@@ -47,10 +49,10 @@ def test_without_anything_debians_own_hosts_are_used(apt: Path, config: Path) ->
 def test_the_hosts_apt_sources_are_the_next_best(apt: Path, config: Path, name: str, text: str) -> None:
     (apt / name).write_text(text)
     settings = read_settings({}, environment={}, apt=apt)
-    assert settings.mirrors == {
-        "debian": "http://mirror.test/debian",
-        "debian-security": "http://sec.test/debian-security",
-    }
+    assert (settings.mirror.value, settings.security_mirror.value) == (
+        "http://mirror.test/debian",
+        "http://sec.test/debian-security",
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,37 @@ def test_the_predecessors_proxy_variable_is_honoured(apt: Path, config: Path) ->
     assert (settings.proxy.value, settings.no_proxy.value) == ("http://pkg.test:3128", "a,b")
 
 
-@pytest.mark.parametrize("name", ["mirror", "security_mirror", "proxy"])
+def test_the_index_is_pips_own_unless_ocibuild_is_told_another(apt: Path, config: Path, tmp_path: Path) -> None:
+    def index(host: Path, flag: str | None = None, **environment: str) -> tuple[str, str]:
+        got = read_settings({"pypi": flag}, environment=environment, apt=apt, pip=(host,)).pypi
+        return got.value, got.origin
+
+    host, named, user = tmp_path / "pip.conf", tmp_path / "named", tmp_path / "config/pip/pip.conf"
+    assert index(host) == ("https://index.example/simple", "default")
+    host.write_text("[global]\ntimeout = 9\nindex-url = http://host.test/100%/simple\n")
+    assert index(host) == ("http://host.test/100%/simple", str(host))
+    user.parent.mkdir()
+    user.write_text("[global]\nindex-url = http://user.test/simple\n")
+    assert index(host) == ("http://user.test/simple", str(user))
+    named.write_text("[global]\nindex_url = x\n[install]\nindex-url = http://other.test/\n")
+    assert index(host, PIP_CONFIG_FILE=str(named)) == ("http://user.test/simple", str(user))
+    named.write_text("[global]\nindex-url = http://named.test/simple\n")
+    assert index(host, PIP_CONFIG_FILE=str(named)) == ("http://named.test/simple", str(named))
+    pip = {"PIP_INDEX_URL": "http://pip.test/simple", "PIP_CONFIG_FILE": str(named)}
+    assert index(host, **pip) == ("http://pip.test/simple", "PIP_INDEX_URL")
+    config.write_text("pypi = 'http://config.test/simple'\n")
+    assert index(host, **pip) == ("http://config.test/simple", str(config))
+    assert index(host, OCIBUILD_PYPI="http://own.test/simple", **pip)[1] == "OCIBUILD_PYPI"
+    assert index(host, "http://flag.test/simple", OCIBUILD_PYPI="http://own.test/simple")[1] == "--pypi"
+
+
+@pytest.mark.parametrize("text", ["index-url = x", "[global\n", "\xff"])
+def test_a_file_of_pips_that_cannot_be_read_does_not_matter(apt: Path, config: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "pip.conf").write_bytes(text.encode("latin-1"))
+    assert read_settings({}, environment={}, apt=apt, pip=(tmp_path / "pip.conf",)).pypi.origin == "default"
+
+
+@pytest.mark.parametrize("name", ["mirror", "security_mirror", "pypi", "proxy"])
 @pytest.mark.parametrize("value", ["ftp://x/debian", "x", "http://", "file:///srv"])
 def test_what_is_no_url_is_refused(apt: Path, config: Path, name: str, value: str) -> None:
     with pytest.raises(UsageError):

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 
 from rootfs.errors import RecipeError
 from rootfs.sizes import NO_PACKAGE, Row, package_sizes, render, rule_sizes
-from rootfs.slim import RULES, Rule, Saved, _compiled, named, paths, slim
+from rootfs.slim import Saved, _compiled, slim
+from rootfs.slimrules import RULES, Rule, named, paths
 from rootfs.tree import FileEntry, Kind, Tree, file, symlink
 from tests.fakes.store import MemoryStore
 
@@ -75,11 +76,12 @@ def test_a_rule_leaves_out_its_files_and_says_what_that_saves(rule: str, gone: l
 
 
 def test_all_rules_together_leave_the_program_and_its_licence() -> None:
-    slimmed = slim(WHOLE, list(RULES.values()))
+    rules = [rule for rule in RULES.values() if rule.name != "programs"]
+    slimmed = slim(WHOLE, rules)
     old = {"etc/apt/apt.conf.d/01old", "etc/dpkg/dpkg.cfg.d/old", "usr/share/locale/locale.alias"}
     wanted = {*old, "usr/bin/tool", "usr/share/doc/tool/copyright", "var/lib/dpkg/info/tool.list", DPKG, APT}
     assert set(leaves(slimmed.tree)) == wanted
-    assert list(slimmed.saved) == list(RULES)
+    assert list(slimmed.saved) == [rule.name for rule in rules]
 
 
 def test_no_rule_changes_nothing() -> None:
@@ -251,3 +253,37 @@ def test_what_each_rule_would_save_is_told_for_each_alone() -> None:
 
 def test_a_rule_may_be_made_by_hand() -> None:
     assert slim(WHOLE, [Rule(name="mine")]).saved == {"mine": Saved()}
+
+
+def test_every_rule_says_why() -> None:
+    assert [rule.name for rule in RULES.values() if not rule.because] == []
+    assert len({rule.because for rule in RULES.values()}) == len(RULES)
+
+
+def test_gconv_keeps_unicode_and_the_western_encodings() -> None:
+    place = "usr/lib/x86_64-linux-gnu/gconv"
+    kept = ["ANSI_X3.110", "CP1252", "ISO8859-1", "ISO8859-15", "UNICODE", "UTF-16", "UTF-32", "UTF-7"]
+    gone = "ARMSCII-8 BIG5 CP1125 CP1251 CP1258 CP932 EUC-JP GBK IBM037 INIS ISO-2022-JP ISO646 ISO8859-10 ISO8859-16"
+    gone += " ISO8859-2 ISO8859-9E ISO_2033 KOI8-R SJIS T.61 TIS-620 UHC VISCII libJIS MACINTOSH"
+    names = [f"{place}/{name}.so" for name in (*kept, *gone.split())]
+    left = slim(tree(*names, f"{place}/gconv-modules", f"{place}/gconv-modules.cache"), [named("gconv")]).tree
+    assert leaves(left) == sorted(
+        [f"{place}/{name}.so" for name in kept] + [f"{place}/gconv-modules{e}" for e in ("", ".cache")]
+    )
+
+
+def test_programs_leave_libraries_and_data() -> None:
+    whole = tree("usr/bin/env", "usr/sbin/ldconfig", "usr/lib/x86_64-linux-gnu/libc.so.6", "etc/passwd", "etc/profile")
+    left = slim(whole.with_entries([symlink("bin", "usr/bin")]), [named("programs")]).tree
+    assert leaves(left) == ["bin", "etc/passwd", "usr/lib/x86_64-linux-gnu/libc.so.6"]
+
+
+def test_the_lists_that_scanners_read_lose_what_went() -> None:
+    status = "var/lib/dpkg/status.d"
+    sums = b"0  lib/gone.so\n1  usr/lib/stays.so\n2  usr/share/never/there\n"
+    whole = tree("usr/lib/gone.so", "usr/lib/stays.so").with_entries(
+        [symlink("lib", "usr/lib"), file(f"{status}/p", b"Package: p\n"), file(f"{status}/p.md5sums", sums)]
+    )
+    left = slim(whole, [paths(exclude=["/usr/lib/gone.so"])]).tree
+    assert left[f"{status}/p.md5sums"].content == b"1  usr/lib/stays.so\n2  usr/share/never/there\n"
+    assert left[f"{status}/p"] == whole[f"{status}/p"]

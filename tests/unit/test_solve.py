@@ -273,6 +273,21 @@ def test_an_index_is_the_same_from_its_table() -> None:
         assert list(file.names()) == ["a", "a", "b", "b-c"]
 
 
+def test_a_packages_file_is_read_however_its_stanzas_are_set() -> None:
+    text = (
+        b"\n\nVersion: 1\nPackage: late\nProvides: v (= 1),\n w, x\n\n\n\n"
+        b"Package:  spaced \nPriority: important \nPriority-Of: required\nDescription: none\n Essential: yes\n\n"
+        b"Package: last\nEssential: yes"
+    )
+    file = PackagesFile.scan(text)
+    assert list(file.names()) == ["last", "late", "spaced"]
+    assert list(file.stanzas("late")) == ["Version: 1\nPackage: late\nProvides: v (= 1),\n w, x"]
+    assert list(file.stanzas("last")) == ["Package: last\nEssential: yes"]
+    assert [file.providers(name) for name in ("v", "w", "x")] == [["late"]] * 3
+    assert [file.flagged(name) for name in ("important", "required", "essential")] == [["spaced"], [], ["last"]]
+    assert PackagesFile.scan(bytearray(text)).to_bytes() == file.to_bytes()
+
+
 def test_a_table_of_another_file_is_refused() -> None:
     table = PackagesFile.scan(packages("a 1", "b 1").encode()).to_bytes()
     with pytest.raises(IntegrityError, match="does not belong"):
@@ -299,3 +314,46 @@ def test_a_misspelt_wish_is_answered_with_the_names_that_come_near() -> None:
         "python3-numpi: no such package",
         "did you mean python3-numpy?",
     )
+
+
+def test_what_is_omitted_is_taken_to_be_there() -> None:
+    archive = index(
+        "certificates 1 Depends: tool (>= 2), questions | questions-2",
+        "tool 2 Depends: engine",
+        "engine 1",
+        "questions 1 Provides: questions-2; Depends: language",
+        "language 5",
+    )
+    selection = solve(archive, ["certificates"], omit=["tool", "questions"], essential=False)
+    assert chosen(selection) == ["certificates 1"]
+    assert chosen(solve(archive, ["certificates", "engine"], omit=["tool", "questions"])) == [
+        "certificates 1",
+        "engine 1",
+    ]
+
+
+def test_a_wish_for_what_is_omitted_does_not_bring_it_back() -> None:
+    assert chosen(solve(index("a 1", "b 1"), ["a", "b"], omit=["b"], deny=["b"])) == ["a 1"]
+
+
+def test_an_omitted_provider_keeps_others_out() -> None:
+    archive = index("files 1 Pre-Depends: awk", "first 1 Provides: awk", "second 1 Provides: awk")
+    for omitted in ("first", "second"):
+        assert chosen(solve(archive, ["files"], omit=[omitted])) == ["files 1"]
+
+
+def test_an_omitted_package_is_left_out_of_the_essential_ones() -> None:
+    archive = index("shell 1 Essential: yes; Depends: library", "library 1", "a 1 Depends: shell (>= 1)")
+    assert chosen(solve(archive, ["a"], omit=["shell"])) == ["a 1"]
+
+
+def test_its_version_still_counts() -> None:
+    archive = index("a 1 Depends: b (>= 3)", "b 2")
+    with pytest.raises(ResolveError):
+        solve(archive, ["a"], omit=["b"])
+
+
+def test_what_is_omitted_must_be_a_package() -> None:
+    with pytest.raises(RecipeError, match="no package to omit: debcnf") as caught:
+        solve(index("debconf 1"), ["debconf"], omit=["debcnf"])
+    assert caught.value.hint == "did you mean debconf?"
