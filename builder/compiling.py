@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from pathlib import Path
 
 from builder.plan import Step
 from builder.python import stages
@@ -112,13 +113,20 @@ def _commands(step: Step) -> Commands:
 
 
 def _workshop(step: Step, tools: Tools) -> Workshop:
+    toolchain = extracted(result(step.inputs[0], tools.store), tools, "the toolchain")
     return Workshop(
-        toolchain=extracted(result(step.inputs[0], tools.store), tools, "the toolchain"),
+        toolchain=toolchain,
         work=place_of(step, tools),
-        environment=environment(step.parameters["epoch"]),
+        environment=environment(step.parameters["epoch"], llvm=_llvm_of(toolchain)),
         sandbox=tools.sandbox,
         reporter=tools.reporter,
     )
+
+
+def _llvm_of(toolchain: Path) -> str:
+    """The newest LLVM of a toolchain, the one that clang builds take; empty where there is none."""
+    versions = (place.parent.name.removeprefix("llvm-") for place in toolchain.glob("usr/lib/llvm-*/bin"))
+    return max((version for version in versions if version.isdecimal()), key=int, default="")
 
 
 def _put(tree: Tree, tools: Tools) -> Digest:

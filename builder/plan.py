@@ -26,7 +26,7 @@ from rootfs.slimrules import Rule, named, paths
 from rootfs.suite import sources_file
 
 REVISIONS = {"fragment": 2, "rootfs": 3, "slim": 2, "archive": 1, "layer": 2, "image": 1}
-REVISIONS |= {"configure": 1, "instrument": 1, "train": 1, "compile": 2, "install": 2}
+REVISIONS |= {"configure": 1, "instrument": 1, "train": 1, "compile": 2, "install": 3}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -189,7 +189,11 @@ def commands_of(recipe: Recipe, version: str) -> Commands:
 def _configured_source(recipe: Recipe, lock: Lock, said: Commands) -> tuple[Step, Step]:
     """The toolchain, and the source as configured with it."""
     fragments = {package.digest: _fragment(package) for package in lock.package}
-    toolchain = _rootfs("toolchain", recipe.base, lock, fragments)
+    base = recipe.base
+    if recipe.python.jit and base.maintainer_scripts == "native":
+        # Debian's python3, which writes the JIT's stencils, is byte-compiled by its scripts: no handler can do that.
+        base = msgspec.structs.replace(base, maintainer_scripts="run")
+    toolchain = _rootfs("toolchain", base, lock, fragments)
     parameters = {
         "version": lock.python.version,
         "source": f"sha256:{lock.python.sha256}",

@@ -24,6 +24,7 @@ from rootfs.files import host_error
 _VERBS = {
     "recipe": "Build the image of a recipe; push it where --push says.",
     "rootfs": "Assemble a Debian rootfs by itself.",
+    "inspect": "Show what an image is, and with --sizes where its bytes go.",
     "verify": "Check inside an image that what it promises works.",
     "bench": "Measure how fast the Python of images is, side by side.",
     "explain": "Say who pulls a package into a rootfs.",

@@ -33,6 +33,7 @@ _CONFIGURE = (
 # -g0 undoes the -g of OPT for our objects only; -O3 stays as upstream sets it.
 _OBJECTS = ("-g0", "-fno-semantic-interposition")
 _STRIPPED = ("-Wl,--strip-all",)
+_BOUND = ("-Wl,-z,now",)
 
 # Without it the clock gets into LTO objects and counters.
 _SEED = "-frandom-seed=ocibuild"
@@ -44,16 +45,17 @@ _GENERATE = {
 }
 # Without a profile of its own a file is compiled as usual; one that does not fit is an error (-Wcoverage-mismatch).
 # What follows keeps the interpreter's loop as it is written: each instruction ends in a jump of its own, and code that
-# several share is not merged again (GCC's manual advises -fno-gcse for computed gotos). 2 to 3 % of everything.
+# several share is not merged again (GCC's manual advises -fno-gcse for computed gotos), and calls into libraries go
+# straight through a table that is filled at the start (-fno-plt, -z now): together about 3 % of everything.
 _USE = {
     "gcc": ("-fprofile-use", "-fprofile-correction", "-Wno-missing-profile", "-fno-gcse", "-fno-crossjumping",
-            "-fno-tree-tail-merge"),
+            "-fno-tree-tail-merge", "-fno-plt"),
     "clang": ("-fprofile-instr-use=/build/code.profclangd", "-Werror=profile-instr-out-of-date"),
 }  # fmt: skip
 # CPython's own --with-lto is serial (-flto-partition=none) and compiles all twice (fat objects): minutes for a link.
 _LTO = {
     "gcc": ("-flto=auto", "-fuse-linker-plugin", "-fno-fat-lto-objects", "-flto-partition=balanced", _SEED),
-    "clang": ("-flto=thin",),
+    "clang": ("-flto=thin", "-fuse-ld=lld"),
 }  # fmt: skip
 
 # Programs that only make other sources. They are compiled once, without optimising, before anything is trained: linking
@@ -143,11 +145,12 @@ def commands(line: Line, options: Options) -> Commands:
     RecipeError for what this line cannot do, and for an extra argument that would undo the design.
     """
     _check(line, options)
-    flags, links = _flags(options)
+    flags, links = _flags(line, options)
     trained = options.is_trained
     compiler = options.compiler
     use = _USE[compiler] if trained else ()
     lto = _LTO[compiler] if options.variant == "optimized-lto" else ()
+    last = (*_STRIPPED, *(_BOUND if trained else ()))
     generate, generate_link = _GENERATE[compiler]
     skip = tuple(word for name in _MADE_BEFORE for word in ("-o", name)) if trained else ("-o", "Programs/_testembed")
 
@@ -162,8 +165,8 @@ def commands(line: Line, options: Options) -> Commands:
         instrument=make("build_all", generate, generate_link) if trained else (),
         train=_train(line, options) if trained else (),
         practice=(*_counting(options), "-c", _WORKLOADS.read_text()) if trained and line.numbers >= (3, 8) else (),
-        compile=make("build_all", (*use, *lto), (*lto, *_STRIPPED)),
-        install=make("install", (*use, *lto), (*lto, *_STRIPPED)),
+        compile=make("build_all", (*use, *lto), (*lto, *last)),
+        install=make("install", (*use, *lto), (*lto, *last)),
     )
 
 
@@ -190,25 +193,28 @@ def _check(line: Line, options: Options) -> None:
             raise RecipeError(f"configure argument {argument} is not the recipe's to give", because=reason)
 
 
-def _is_fixed(options: Options) -> bool:
+def _is_fixed(line: Line, options: Options) -> bool:
     """Whether the interpreter lies at a fixed address (not PIE), as Debian's does: calls and data need no detour.
 
-    One that is a shared library cannot; a plain one is as its authors build it.
+    One that is a shared library cannot; a plain one is as its authors build it; before 3.12 a module's object
+    (Modules/_math.o) is compiled with our flags last, which would undo its -fPIC.
     """
-    return options.is_trained and options.compiler == "gcc" and not options.shared
+    return options.is_trained and options.compiler == "gcc" and not options.shared and line.numbers >= (3, 12)
 
 
-def _flags(options: Options) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _flags(line: Line, options: Options) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Compiler and linker flags of every stage that makes objects; those of modules end in -fPIC, which wins."""
     march = (f"-march={options.march}",) if options.march else ()
-    fixed = ("-fno-pie",) if _is_fixed(options) else ()
+    fixed = ("-fno-pie",) if _is_fixed(line, options) else ()
     rpath = (f"-Wl,-rpath,{PREFIX}/lib",) if options.shared else ()
     return (*_OBJECTS, *fixed, *march), rpath
 
 
 def _final(line: Line, options: Options, flags: Sequence[str], links: Sequence[str]) -> tuple[str, ...]:
     """Make's variables. 2.7 takes whole CFLAGS, which its setup.py reads from the environment that make exports."""
-    linker = ("LINKCC=gcc -no-pie",) if _is_fixed(options) else ()
+    linker: tuple[str, ...] = ("LINKCC=gcc -no-pie",) if _is_fixed(line, options) else ()
+    if options.compiler == "clang" and options.variant == "optimized-lto":
+        linker = ("AR=llvm-ar",)  # which can read, and list, what thin LTO makes of objects
     if line.has_nodist:
         return (f"CFLAGS_NODIST={' '.join(flags)}", f"LDFLAGS_NODIST={' '.join(links)}", *linker)
     whole = ("-fno-strict-aliasing", "-DNDEBUG", "-fwrapv", "-O3", "-Wall", *flags)
@@ -217,7 +223,7 @@ def _final(line: Line, options: Options, flags: Sequence[str], links: Sequence[s
 
 def _freeze(line: Line, options: Options) -> tuple[str, ...]:
     """Make the frozen modules with objects of no other use, in the shortest time."""
-    flags, links = _flags(options)
+    flags, links = _flags(line, options)
     return ("make", *line.frozen, *_final(line, options, (*flags, "-O0", "-w"), links)) if line.frozen else ()
 
 
@@ -247,16 +253,22 @@ def _train(line: Line, options: Options) -> tuple[str, ...]:
 def _counting(options: Options) -> tuple[str, ...]:
     """The interpreter that counts, at addresses that are the same every time (personality(2), ADDR_NO_RANDOMIZE)."""
     # The library that counts is in no place where it would be looked for.
-    library = ("env", f"LD_LIBRARY_PATH={BUILD}") if options.shared else ()
-    return ("setarch", "-R", *library, "./python")
+    library = (f"LD_LIBRARY_PATH={BUILD}",) if options.shared else ()
+    # One file for each program and library (%m), to which its runs add up: by a plain name they overwrite each other.
+    counts = (f"LLVM_PROFILE_FILE={BUILD}/code-%m.profclangr",) if options.compiler == "clang" else ()
+    variables = (*library, *counts)
+    return ("setarch", "-R", *(("env", *variables) if variables else ()), "./python")
 
 
-def environment(epoch: int) -> dict[str, str]:
-    """The complete environment of every command of a build; `epoch` (seconds) is the date compiled into CPython."""
+def environment(epoch: int, *, llvm: str = "") -> dict[str, str]:
+    """The complete environment of every command of a build; `epoch` (seconds) is the date compiled into CPython.
+
+    `llvm` is the version whose programs are called by their plain names: sysconfig must say clang, not clang-19.
+    """
     return {
         "HOME": "/tmp",  # noqa: S108 (a tmpfs of the sandbox's own)
         "LC_ALL": "C.UTF-8",
-        "PATH": "/usr/bin:/bin",
+        "PATH": f"/usr/lib/llvm-{llvm}/bin:/usr/bin:/bin" if llvm else "/usr/bin:/bin",
         "PYTHONHASHSEED": "0",
         "SOURCE_DATE_EPOCH": str(epoch),
         "TZ": "UTC",

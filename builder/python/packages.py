@@ -110,7 +110,8 @@ def packages_for(
     if clang:
         toolchain += _llvm_packages(_LLVM[suite][0])
     if jit:
-        toolchain += _llvm_packages(_jit_llvm(suite, line))
+        # The stencils are written by a program in Python 3.11 or later, which every suite with such an LLVM has.
+        toolchain += (*_llvm_packages(_jit_llvm(suite, line)), "python3")
     return SuitePackages(
         toolchain=tuple(dict.fromkeys(toolchain)),
         libraries=tuple(sorted(libraries)),

@@ -47,7 +47,7 @@ def read_shared_object(data: bytes, architecture: Architecture) -> SharedObject 
         return None
     try:
         return _read_dynamic(data, order, wide=wide)
-    except (struct.error, ValueError):
+    except (struct.error, ValueError, KeyError, OverflowError):
         return None
 
 
@@ -62,7 +62,7 @@ def needed(data: bytes) -> tuple[str, ...]:
         segments = _segments(data, order, wide=data[4] == 2)
         tags = _tags(data, segments, order, wide=data[4] == 2) or []
         return tuple(_text(data, dict(tags), segments, value) for tag, value in tags if tag == _DT_NEEDED)
-    except (struct.error, ValueError, KeyError):
+    except (struct.error, ValueError, KeyError, OverflowError):
         return ()
 
 

@@ -39,6 +39,7 @@ F5 effects builder.oci.layer builder.oci.image builder.oci.layout builder.oci.ch
 F6 pure    builder.python.lines builder.python.packages builder.python.versions builder.python.flags
 F6 pure    builder.python.verify builder.python.counters builder.python.ldconfig builder.python.register
 F6 pure    builder.python.acceptance_build builder.python.acceptance
+F6 pure    builder.python.anatomy
 F6 pure    builder.recipe builder.lock
 F6 effects builder.suites builder.plan
 F6 pure    builder.registry.reference builder.registry.refusal builder.registry.auth builder.registry.upload
@@ -49,6 +50,8 @@ F6 effects builder.python.rewheel builder.python.source builder.python.workshop 
 F6 effects builder.python.workloads builder.python.stages builder.python.install
 F7 effects builder.artifact builder.tools builder.vouch builder.resolve builder.work builder.compiling
 F7 effects builder.execute builder.images builder.verify
+F7 pure    builder.tables
+F7 effects builder.costs builder.inspect
 F7 pure    builder.bench.suite
 F7 effects builder.bench.stats builder.bench.wheels builder.bench.worker builder.bench.run
 F7 pure    builder.bench.report builder.bench.plot
@@ -57,7 +60,7 @@ F8 effects builder.settings builder.progress builder.wiring builder.app builder.
 F8 effects builder.standalone
 F8 effects builder.cli.options builder.cli.start builder.cli.base builder.cli.bench builder.cli.explain
 F8 effects builder.cli.lock builder.cli.profile builder.cli.recipe builder.cli.rootfs builder.cli.settings
-F8 effects builder.cli.verify builder.cli builder.__main__
+F8 effects builder.cli.inspect builder.cli.verify builder.cli builder.__main__
 """
 
 EFFECTS = frozenset(
