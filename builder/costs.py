@@ -93,7 +93,7 @@ class PythonCosts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unowned:
-    """Files of one directory that no package owns; a CPython that none owns is one such row, without its paths."""
+    """Files of one directory that no package owns, or all such files of a CPython in one row, without their paths."""
 
     cost: Cost
     paths: tuple[str, ...]

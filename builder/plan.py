@@ -21,7 +21,7 @@ from builder.suites import suites_of
 from rootfs.architecture import Architecture
 from rootfs.archive import Download
 from rootfs.digest import Digest
-from rootfs.errors import LockError
+from rootfs.errors import LockError, RecipeError
 from rootfs.slimrules import Rule, named, paths
 from rootfs.suite import sources_file
 
@@ -170,7 +170,7 @@ def train_step(recipe: Recipe, lock: Lock) -> Step:
 
 
 def commands_of(recipe: Recipe, version: str) -> Commands:
-    """Every command of the recipe's compile; RecipeError for what this version of CPython cannot do."""
+    """Every command of the recipe's compile; RecipeError for what this version of CPython, or this build, cannot do."""
     python = recipe.python
     options = Options(
         variant=python.variant,
@@ -183,7 +183,15 @@ def commands_of(recipe: Recipe, version: str) -> Commands:
         training=python.training,
         train_without=python.train_without,
     )
-    return commands(line_of(version), options)
+    said = commands(line_of(version), options)
+    fixed = [name for name in python.without if name in said.builtin]
+    if fixed:
+        raise RecipeError(
+            f"python.without: {', '.join(fixed)} cannot be left out",
+            because=f"in a build of the variant {python.variant} it is a part of the interpreter itself",
+            hint='variant = "plain" has it as a file of its own',
+        )
+    return said
 
 
 def _configured_source(recipe: Recipe, lock: Lock, said: Commands) -> tuple[Step, Step]:

@@ -10,7 +10,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -195,11 +195,26 @@ def _explain(message: str, at: str) -> RecipeError:
         return RecipeError(f"unknown key `{key}`", at=at, hint=hint)
     place = _PLACE.search(message)
     where = f"key `{place['path']}`" if place and place["path"] else "the recipe"
-    return RecipeError(f"{where} is not as it must be", at=at, because=_PLACE.sub("", message))
+    known = _known_values(place["path"]) if place and "enum value" in message else []
+    hint = f"known: {', '.join(known)}" if known else None
+    return RecipeError(f"{where} is not as it must be", at=at, because=_PLACE.sub("", message), hint=hint)
 
 
 def _known_keys(path: str) -> list[str]:
+    kind = _type_of(path)
+    return [f.name for f in msgspec.structs.fields(kind)] if isinstance(kind, type) else []
+
+
+def _known_values(path: str) -> list[str]:
+    """The words that a key may have; of a list (`modules[0]`), that it may hold."""
+    key, in_list, _ = path.partition("[")
+    kind = _type_of(key)
+    return [str(value) for value in get_args(get_args(kind)[0] if in_list else kind)]
+
+
+def _type_of(path: str) -> Any:
+    """The type of the table or key at a path of the recipe; None where there is none."""
     kind: Any = Recipe
     for key in filter(None, path.split(".")):
         kind = {f.name: f.type for f in msgspec.structs.fields(kind)}.get(key)
-    return [f.name for f in msgspec.structs.fields(kind)] if isinstance(kind, type) else []
+    return kind

@@ -120,10 +120,14 @@ assert not failed, "%d of %d: %s" % (len(failed), len(failed) + done[0], "; ".jo
 assert done[0] > 200, done[0]
 """
 
+# An extension went with the module that it works for.
 _COMPLETE = """
 import fnmatch, importlib.util, sys
+workers = ["_" + name.rpartition(".")[2] for name in without]
 def absent(name):
-    if name in without or any(fnmatch.fnmatchcase(name, pattern) for pattern in may_be_absent):
+    if name in without or name in workers or name.startswith(tuple(worker + "_" for worker in workers)):
+        return False
+    if any(fnmatch.fnmatchcase(name, pattern) for pattern in may_be_absent):
         return False
     try:
         return importlib.util.find_spec(name) is None
@@ -421,7 +425,7 @@ _CHECKS = (
     Check(name="TLS handshake", code=_TLS, library="libssl", modules=("ssl",)),
     Check(name="sqlite features", code=_SQLITE, library="libsqlite3", modules=("sqlite3",)),
     Check(name="lzma checks", code=_LZMA, library="liblzma", since=(3, 3), modules=("lzma",)),
-    Check(name="zstd threads", code=_ZSTD, library="libzstd", since=(3, 14), modules=("compression",)),
+    Check(name="zstd threads", code=_ZSTD, library="libzstd", since=(3, 14), modules=("compression.zstd",)),
     Check(name="hashes", code=_HASHES, library="libcrypto", modules=("hashlib",)),
     Check(name="ctypes callback", code=_CALLBACK, library="libffi", modules=("ctypes",)),
     Check(name="find_library", code=_FIND_LIBRARY, library="/etc/ld.so.cache", modules=("ctypes",), only="ldconfig"),

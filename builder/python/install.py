@@ -55,6 +55,7 @@ _LEFT_OUT = (
     "lib-dynload/_ctypes_test*",
     "lib-dynload/_xx*",
     "lib-dynload/xx*",
+    "lib-dynload/nis.*",  # up to 3.12; it would want libnsl2
     "_ios_support.py",
     "asyncio/windows_*.py",
     "encodings/mbcs.py",
@@ -150,12 +151,15 @@ def _leave_out(name: str, library: Path) -> None:
     """Remove a module or package, and the extension that does its work."""
     place = name.replace(".", "/")
     last = name.rpartition(".")[2]
-    patterns = (place, f"{place}.py", f"lib-dynload/{last}.*", f"lib-dynload/_{last}.*", f"lib-dynload/_{last}_*")
-    found = [path for pattern in patterns for path in sorted(library.glob(pattern))]
-    if not found:
-        raise RecipeError(f"there is no module {name} to leave out", hint="python.without names modules of the library")
-    for path in found:
-        _remove(path)
+    own = (place, f"{place}.py", f"lib-dynload/{place}.*")
+    if not any(True for pattern in own for _ in library.glob(pattern)):
+        raise RecipeError(
+            f"there is no module {name} to leave out",
+            hint="python.without names modules of the library; what is linked into the interpreter stays in it",
+        )
+    for pattern in (*own, f"lib-dynload/_{last}.*", f"lib-dynload/_{last}_*"):
+        for path in sorted(library.glob(pattern)):
+            _remove(path)
 
 
 def _remove(path: Path) -> None:
@@ -168,7 +172,7 @@ def _remove(path: Path) -> None:
 def _take_wheel(wheel: Digest, library: Path, workshop: Workshop, store: Store) -> None:
     """Have another pip in place of the bundled one, for ensurepip, too: virtual environments get what the image has."""
     with workshop.writing():
-        (old,) = (library / _BUNDLED).glob("pip-*.whl")
+        old = _bundled_pip(library)
         version = old.name.split("-")[1]
         new = wheel_version(wheel, store)
         old.unlink()
@@ -176,8 +180,22 @@ def _take_wheel(wheel: Digest, library: Path, workshop: Workshop, store: Store) 
         with store.open(wheel) as source, target.open("wb") as stream:
             shutil.copyfileobj(source, stream)
         module = library / "ensurepip" / "__init__.py"
-        text = module.read_text()
-        module.write_text(text.replace(f'_PIP_VERSION = "{version}"', f'_PIP_VERSION = "{new}"'))
+        text, said = module.read_text(), f'_PIP_VERSION = "{version}"'
+        if said not in text:
+            raise BuildError(
+                f"pip {new} cannot take the place of the bundled one",
+                at=f"{library.name}/ensurepip/__init__.py",
+                because=f"there is no line {said}",
+                hint="pip = true takes the bundled one",
+            )
+        module.write_text(text.replace(said, f'_PIP_VERSION = "{new}"'))
+
+
+def _bundled_pip(library: Path) -> Path:
+    found = list((library / _BUNDLED).glob("pip-*.whl"))
+    if len(found) != 1:
+        raise BuildError(f"compile: {library.name} bundles {len(found)} pip wheels, not one")
+    return found[0]
 
 
 def wheel_version(wheel: Digest, store: Store) -> str:
@@ -196,15 +214,12 @@ def wheel_version(wheel: Digest, store: Store) -> str:
 
 def _install_pip(workshop: Workshop, release: PythonRelease, line: Line, library: Path) -> None:
     """Install pip, and setuptools where it is needed beside it, from the wheels that ensurepip has."""
-    wheels = sorted((library / _BUNDLED).glob("*.whl"))
-    pips = [path.name for path in wheels if path.name.startswith("pip-")]
-    if len(pips) != 1:
-        raise BuildError(f"compile: CPython {release.version} bundles {len(pips)} pip wheels, not one")
+    wheels, pip = sorted((library / _BUNDLED).glob("*.whl")), _bundled_pip(library)
     bundled = f"/usr/local/lib/{library.name}/{_BUNDLED}"
     workshop.run(
         "install pip",
         (
-            *(f"/usr/local/bin/python{release.line}", "-E", "-s", "-B", f"{bundled}/{pips[0]}/pip"),
+            *(f"/usr/local/bin/python{release.line}", "-E", "-s", "-B", f"{bundled}/{pip.name}/pip"),
             *("install", "--isolated", "--no-cache-dir", "--no-compile", "--no-warn-script-location"),
             *(("--root-user-action", "ignore") if line.numbers >= (3, 10) else ()),
             *("--no-index", "--find-links", bundled, "--root", "/pip", "pip"),

@@ -108,7 +108,8 @@ def packages_for(
         toolchain.append("tk-dev")
         libraries += ["libtcl8.6", "libtk8.6"]
     if clang:
-        toolchain += _llvm_packages(_LLVM[suite][0])
+        # The last of them is the library that counts.
+        toolchain += (*_llvm_packages(_LLVM[suite][0]), f"libclang-rt-{_LLVM[suite][0]}-dev")
     if jit:
         # The stencils are written by a program in Python 3.11 or later, which every suite with such an LLVM has.
         toolchain += (*_llvm_packages(_jit_llvm(suite, line)), "python3")

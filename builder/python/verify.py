@@ -20,7 +20,7 @@ class Check:
 
     `wants` is the Debian package that a build needs for it, `library` what the running interpreter needs. It holds
     from CPython `since` on and before `until`, where `only` (a fact of an image: pip, gcc, ...) is given, and unless
-    one of `modules` was left out on purpose. It is ended after `seconds`.
+    one of `modules`, or a package that holds it, was left out on purpose. It is ended after `seconds`.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Result:
 
 def _module(name: str, code: str, package: str = "", library: str = "", since: tuple[int, int] = (2, 7)) -> Check:
     """A check of one module of the standard library."""
-    return Check(name=name, code=code, wants=package, library=library, since=since, modules=(name.partition(".")[0],))
+    return Check(name=name, code=code, wants=package, library=library, since=since, modules=(name,))
 
 
 _PY3 = (3, 3)
@@ -203,8 +203,13 @@ def select(
         for check in checks
         if check.since <= version[:2] < check.until
         and (not check.only or check.only in facts)
-        and not set(check.modules) & set(without)
+        and not any(_is_left_out(name, without) for name in check.modules)
     )
+
+
+def _is_left_out(name: str, without: Collection[str]) -> bool:
+    """Whether a module went, by itself or with a package that holds it."""
+    return any(name == gone or name.startswith(f"{gone}.") for gone in without)
 
 
 def program(checks: Iterable[Check], values: Mapping[str, object] | None = None) -> str:

@@ -207,7 +207,7 @@ def test_what_is_left_out_anyway_may_be_named(bench: Bench, name: str) -> None:
     assert files(bench.run(without=(name,)).python) == files(bench.run().python)
 
 
-@pytest.mark.parametrize("name", ["jsn", "json.nothing", "email.py.."])
+@pytest.mark.parametrize("name", ["jsn", "json.nothing", "email.py..", "email.json"])
 def test_leaving_out_what_is_not_there_is_the_recipes_error(bench: Bench, store: MemoryStore, name: str) -> None:
     with pytest.raises(RecipeError, match=f"no module {name}") as caught:
         bench.run(without=(name,))
@@ -281,6 +281,13 @@ def test_another_pip_takes_the_place_of_the_bundled_one_for_venv_too(bench: Benc
 def test_what_is_no_wheel_of_pip_is_refused(bench: Bench, store: MemoryStore, data: bytes) -> None:
     with pytest.raises(BuildError, match="not a wheel of pip"):
         bench.run(wheel=store.put([data]).digest)
+
+
+def test_a_pip_that_ensurepip_would_not_find_is_refused(bench: Bench, store: MemoryStore) -> None:
+    changed = compiled().with_entries([file(f"{LIB}/ensurepip/__init__.py", b"_PIP_VERSION = _newest()\n")])
+    with pytest.raises(BuildError, match=r"pip 25\.0 cannot take the place of the bundled one") as caught:
+        bench.run(changed, wheel=wheel_of("25.0", store))
+    assert caught.value.because == 'there is no line _PIP_VERSION = "26.2.1"'
 
 
 def test_a_release_without_a_bundled_pip_says_so(bench: Bench) -> None:

@@ -94,7 +94,7 @@ def test_the_table_is_well_formed(version: tuple[int, ...]) -> None:
         assert ": " not in check.name
         assert check.code.isascii()
         assert check.only in ("", *FACTS)
-        assert all(re.fullmatch(r"[a-z0-9]+", module) for module in check.modules)
+        assert all(re.fullmatch(r"[a-z0-9]+(\.[a-z0-9]+)*", module) for module in check.modules)
     assert len(program(checks, check_values(version))) < 128 << 10  # one argument of execve(2)
     for patterns in (NOT_IMPORTED, MAY_BE_ABSENT):
         assert list(patterns) == sorted(patterns)
@@ -154,8 +154,22 @@ def test_facts_and_what_was_left_out_decide() -> None:
     assert {"pip", "venv", "C extension", "shared libpython", "no GIL", "JIT", "find_library"} <= everything - nothing
     without = {check.name for check in image_checks((3, 14), facts=FACTS, without=("ssl",))}
     assert everything - without == {"ssl", "certificates", "TLS handshake"}
+    for gone in ("compression", "compression.zstd"):
+        without = {check.name for check in image_checks((3, 14), facts=FACTS, without=(gone,))}
+        assert everything - without == {"compression.zstd", "zstd threads"}
     assert {"ssl"} == {c.name for c in module_checks((3, 14))} - {c.name for c in module_checks((3, 14), ("ssl",))}
     assert select([Check(name="x", code="", until=(3, 0))], (3, 0)) == ()
+
+
+@pytest.mark.parametrize(("without", "missed"), [(("pack.gone",), "_lost"), ((), "_gone, _gone_too, _lost")])
+def test_what_went_with_a_module_is_not_missed(
+    without: tuple[str, ...], missed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (complete,) = [check for check in image_checks((3, 14)) if check.name == "no module is missing"]
+    monkeypatch.setattr(sys, "stdlib_module_names", ("os", "_gone", "_gone_too", "_lost"))
+    with pytest.raises(AssertionError) as caught:
+        exec(complete.code, {"may_be_absent": (), "without": without})
+    assert str(caught.value) == missed
 
 
 def test_every_module_check_names_what_it_wants() -> None:

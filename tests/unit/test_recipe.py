@@ -59,6 +59,21 @@ def test_what_is_no_recipe_is_refused(text: str) -> None:
     assert caught.value.exit_code == 3
 
 
+@pytest.mark.parametrize(
+    ("override", "known"),
+    [
+        ("python.variant=fast", "known: plain, optimized, optimized-lto"),
+        ("python.compiler=tcc", "known: gcc, clang"),
+        ("python.modules=['tk']", "known: tkinter"),
+        ("base.variant=tiny", "known: custom, essential, apt, minbase"),
+    ],
+)
+def test_a_word_that_is_none_of_a_keys_names_those_that_are(override: str, known: str) -> None:
+    with pytest.raises(RecipeError, match="not as it must be") as caught:
+        parse(SMALL, override)
+    assert caught.value.hint == known
+
+
 def test_overrides_take_the_place_of_what_the_file_says() -> None:
     recipe = parse(SMALL, "python.version=3.14.7", "python.pip=false", 'base.packages=["a", "b"]', "image.env.A=b=c")
     assert recipe.python.version == "3.14.7"
@@ -220,6 +235,14 @@ def test_the_trained_variants_share_their_training() -> None:
 def test_a_training_changes_with_what_it_depends_on_and_nothing_else(override: str, changed: set[str]) -> None:
     before, after = keys(train_step(led(), lock())), keys(train_step(led(override), lock()))
     assert {title for title in before if before[title] != after[title]} == changed
+
+
+@pytest.mark.parametrize("name", ["mmap", "_json"])
+def test_a_module_that_is_part_of_a_trained_interpreter_cannot_be_left_out(name: str) -> None:
+    with pytest.raises(RecipeError, match=f"{name} cannot be left out") as caught:
+        commands_of(led(f"python.without=['sqlite3', '{name}']"), "3.14.7")
+    assert "part of the interpreter" in (caught.value.because or "")
+    assert commands_of(parse(SMALL, f"python.without=['{name}']"), "3.14.7").builtin == ()
 
 
 def test_a_build_that_wants_a_profile_is_not_planned_without_one() -> None:
