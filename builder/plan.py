@@ -26,7 +26,7 @@ from rootfs.slimrules import Rule, named, paths
 from rootfs.suite import sources_file
 
 REVISIONS = {"fragment": 2, "rootfs": 3, "slim": 2, "archive": 1, "layer": 2, "image": 1}
-REVISIONS |= {"configure": 1, "instrument": 1, "train": 1, "compile": 2, "install": 3}
+REVISIONS |= {"configure": 1, "instrument": 1, "train": 1, "compile": 2, "install": 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -195,9 +195,9 @@ def _explain(message: str, at: str) -> RecipeError:
         return RecipeError(f"unknown key `{key}`", at=at, hint=hint)
     place = _PLACE.search(message)
     where = f"key `{place['path']}`" if place and place["path"] else "the recipe"
-    known = _known_values(place["path"]) if place and "enum value" in message else []
-    hint = f"known: {', '.join(known)}" if known else None
-    return RecipeError(f"{where} is not as it must be", at=at, because=_PLACE.sub("", message), hint=hint)
+    words = _known_values(place["path"]) if place and "enum value" in message else []
+    choice = f"known: {', '.join(words)}" if words else None
+    return RecipeError(f"{where} is not as it must be", at=at, because=_PLACE.sub("", message), hint=choice)
 
 
 def _known_keys(path: str) -> list[str]:

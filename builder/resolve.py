@@ -46,7 +46,8 @@ def resolve(recipe: Recipe, architecture: Architecture, tools: Tools, *, now: in
     releases = read_releases(base, tools, now=now)
     index = _read_index(releases, architecture, tools)
     runtime = select(index, base, names.runtime)
-    toolchain = solve(index, names.toolchain, deny=base.deny)
+    foreign = [name for name in names.foreign if index.named(name)]
+    toolchain = solve(index, names.toolchain, deny=base.deny, omit=foreign)
     tools.reporter.note(
         f"resolved {base.suite}: {len(runtime.packages)} packages, {len(toolchain.packages)} to compile with; "
         f"CPython {python.version}"

@@ -276,7 +276,7 @@ for name in ("c", "ssl", "sqlite3"):
 """
 
 _CURSES = """
-import curses, curses.panel, os
+import curses, os
 curses.setupterm("xterm", os.open("/dev/null", os.O_WRONLY))
 assert curses.tigetnum("colors") == 8 and curses.tigetstr("clear"), "xterm is not described"
 assert version < (3,) or hasattr(curses, "unget_wch"), "not the wide curses"

@@ -34,6 +34,8 @@ _CONFIGURE = (
 _OBJECTS = ("-g0", "-fno-semantic-interposition")
 _STRIPPED = ("-Wl,--strip-all",)
 _BOUND = ("-Wl,-z,now",)
+_THIN = "-flto=thin"
+_LLD = ("-fuse-ld=lld",)  # the linker that thin LTO is a part of
 
 # Without it the clock gets into LTO objects and counters.
 _SEED = "-frandom-seed=ocibuild"
@@ -50,12 +52,13 @@ _GENERATE = {
 _USE = {
     "gcc": ("-fprofile-use", "-fprofile-correction", "-Wno-missing-profile", "-fno-gcse", "-fno-crossjumping",
             "-fno-tree-tail-merge", "-fno-plt"),
-    "clang": ("-fprofile-instr-use=/build/code.profclangd", "-Werror=profile-instr-out-of-date"),
+    "clang": ("-fprofile-instr-use=/build/code.profclangd", "-Werror=profile-instr-out-of-date",
+              "-Wno-profile-instr-unprofiled"),
 }  # fmt: skip
 # CPython's own --with-lto is serial (-flto-partition=none) and compiles all twice (fat objects): minutes for a link.
 _LTO = {
     "gcc": ("-flto=auto", "-fuse-linker-plugin", "-fno-fat-lto-objects", "-flto-partition=balanced", _SEED),
-    "clang": ("-flto=thin", "-fuse-ld=lld"),
+    "clang": (_THIN,),
 }  # fmt: skip
 
 # Programs that only make other sources. They are compiled once, without optimising, before anything is trained: linking
@@ -150,7 +153,7 @@ def commands(line: Line, options: Options) -> Commands:
     compiler = options.compiler
     use = _USE[compiler] if trained else ()
     lto = _LTO[compiler] if options.variant == "optimized-lto" else ()
-    last = (*_STRIPPED, *(_BOUND if trained else ()))
+    last = (*_STRIPPED, *(_BOUND if trained else ()), *(_LLD if lto and compiler == "clang" else ()))
     generate, generate_link = _GENERATE[compiler]
     skip = tuple(word for name in _MADE_BEFORE for word in ("-o", name)) if trained else ("-o", "Programs/_testembed")
 
@@ -213,7 +216,7 @@ def _flags(line: Line, options: Options) -> tuple[tuple[str, ...], tuple[str, ..
 def _final(line: Line, options: Options, flags: Sequence[str], links: Sequence[str]) -> tuple[str, ...]:
     """Make's variables. 2.7 takes whole CFLAGS, which its setup.py reads from the environment that make exports."""
     linker: tuple[str, ...] = ("LINKCC=gcc -no-pie",) if _is_fixed(line, options) else ()
-    if options.compiler == "clang" and options.variant == "optimized-lto":
+    if _THIN in links:
         linker = ("AR=llvm-ar",)  # which can read, and list, what thin LTO makes of objects
     if line.has_nodist:
         return (f"CFLAGS_NODIST={' '.join(flags)}", f"LDFLAGS_NODIST={' '.join(links)}", *linker)

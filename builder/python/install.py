@@ -233,7 +233,7 @@ def _install_pip(workshop: Workshop, release: PythonRelease, line: Line, library
         _trust_the_image(place / "site-packages")
         if not _makes_wheel(library / "ensurepip"):
             (place / _BUNDLED).mkdir(parents=True)
-            for path in wheels:
+            for path in (*wheels, *(library / _BUNDLED).glob("__init__.py")):  # up to 3.9 a package
                 shutil.copyfile(path, place / _BUNDLED / path.name)
 
 

@@ -65,6 +65,9 @@ _LLVM: Mapping[str, tuple[str, ...]] = {
     "sid": ("21", "19", "22"),
 }
 
+# On amd64 the library that counts comes with its 32-bit twin.
+_FOREIGN = ("lib32stdc++6", "libc6-i386")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuitePackages:
@@ -72,13 +75,15 @@ class SuitePackages:
 
     `toolchain`: what a root needs beside its Essential packages to compile CPython; `libraries`: those of every library
     that the interpreter and its modules name as NEEDED (ELF); `data`: what `ssl`, `socket.getservbyname` and `zoneinfo`
-    read. `llvm` is the version of clang that a recipe gets when it asks for clang.
+    read. `llvm` is the version of clang that a recipe gets when it asks for clang; `foreign` are libraries of another
+    architecture that a package of the toolchain depends on, and nothing in it runs.
     """
 
     toolchain: tuple[str, ...]
     libraries: tuple[str, ...]
     data: tuple[str, ...]
     llvm: str
+    foreign: tuple[str, ...] = ()
 
     @property
     def runtime(self) -> tuple[str, ...]:
@@ -118,6 +123,7 @@ def packages_for(
         libraries=tuple(sorted(libraries)),
         data=_DATA,
         llvm=_LLVM[suite][0],
+        foreign=_FOREIGN if clang else (),
     )
 
 

@@ -254,7 +254,6 @@ TABLE: Mapping[str, tuple[Row, ...]] = {
         _preinst("c72b2f152d56cae58b8f39efe22e6f0d85d676c4ac3060f40cfe0c463f1f8d94", _UPGRADES),
         _postinst("a33a1e6ef5a22e63a66e42853fc0bcff3107b4653d7b5cea891354a5f28db6c4", register),
     ),
-    "lib32stdc++6": (_postinst("35ce6349200e04a5510cf5dae2f2c47b2c04dcaa30147b6e673e27d684cc4072", _UPGRADES),),
     "libc-bin": (
         _postinst(
             "444f5bf78e9a98050a99a8f1648ba1601e085dac020d9aacff353755223d33cc",
@@ -305,17 +304,6 @@ TABLE: Mapping[str, tuple[Row, ...]] = {
         _postinst("1ad334c35c5ac6d6bd7653eba6ffce53849c29c5401051f53b473fb434cfb22f", _RESTARTS),
         _postinst("457325703e976358f35bfe835e019ebcdd2ed168f1f921e2509d4dbf225ac96c", _RESTARTS),
         _postinst("8d9231cf7f90e5bbaf472bc1e6fe53c6f583dd417082dd20592ee56a3041bf89", _RESTARTS),
-    ),
-    "libc6-i386": (
-        _preinst(
-            "0f497a5c1efcc0a0736e7b2bc78024365274b63b5af0332d6e2c2ba96bb840ad",
-            link_if_missing("lib32", "usr/lib32"),
-        ),
-        _postinst(
-            "3755ede62b5131b4c0fcd50dbd1fd535bd214391986bdf06ce179f22d0c9fa33",
-            link_if_missing("lib32", "usr/lib32"),
-            link_if_missing("usr/lib/ld-linux.so.2", "../lib32/ld-linux.so.2"),
-        ),
     ),
     "libgcrypt20": (_postinst("c37bce14cf49c2ccfc83244620ec4dd12efc684e31689a11b26c546614bcccb3", _UPGRADES),),
     "libglib2.0-0": (

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from builder.compiling import _llvm_of
 from builder.execute import execute
 from builder.lock import Lock, LockedSource
 from builder.plan import Step, commands_of, make_plan, train_step
@@ -160,6 +161,13 @@ def test_a_build_runs_every_stage_once_and_leaves_no_directory(works: Works) -> 
     assert works.left() == []
     works.has(installed())
     assert works.ran == []
+
+
+def test_the_newest_llvm_of_the_toolchain_is_found(tmp_path: Path) -> None:
+    assert _llvm_of(tmp_path) == ""
+    for name in ("llvm-19/bin", "llvm-9/bin", "llvm-21/lib", "llvm-x/bin"):
+        (tmp_path / "usr/lib" / name).mkdir(parents=True)
+    assert _llvm_of(tmp_path) == "19"
 
 
 def test_an_interrupt_in_make_does_not_lose_configure(works: Works) -> None:

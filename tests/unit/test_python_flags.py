@@ -65,8 +65,9 @@ def test_only_the_last_stage_is_optimised_at_link_time(version: str) -> None:
     assert not LTO.search(text(said(version, variant="optimized").compile))
 
 
-def test_a_profile_serves_both_trained_variants() -> None:
-    one, other = (said(variant=variant) for variant in TRAINED)
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_a_profile_serves_both_trained_variants(compiler: str) -> None:
+    one, other = (said(variant=variant, compiler=compiler) for variant in TRAINED)
     assert replace(one, compile=(), install=()) == replace(other, compile=(), install=())
     assert one.compile != other.compile
 
@@ -155,6 +156,24 @@ def test_a_shared_library_is_found_while_training_and_in_the_image() -> None:
     assert "--disable-shared" in said().configure
 
 
+def test_clang_counts_into_files_of_their_own_and_links_thin_objects_with_its_own_tools() -> None:
+    made = said(variant="optimized-lto", compiler="clang", shared=True)
+    for command in (made.train, made.practice):
+        assert command[:6] == (
+            *("setarch", "-R", "env", "LD_LIBRARY_PATH=/build"),
+            *("LLVM_PROFILE_FILE=/build/code-%m.profclangr", "./python"),
+        )
+    given = variables(made.compile)
+    assert given == variables(made.install)
+    assert "-flto=thin" in given["CFLAGS_NODIST"]
+    assert "-fuse-ld=lld" not in given["CFLAGS_NODIST"]
+    assert {"-flto=thin", "-fuse-ld=lld"} <= set(given["LDFLAGS_NODIST"].split())
+    assert given["AR"] == "llvm-ar"
+    for other in (made.instrument, said(variant="optimized", compiler="clang").compile, said(compiler="clang").compile):
+        assert "AR" not in variables(other)
+        assert "lld" not in text(other)
+
+
 @pytest.mark.parametrize(
     ("version", "options", "argument"),
     [
@@ -218,6 +237,11 @@ def test_the_environment_is_complete_and_fixed(monkeypatch: pytest.MonkeyPatch) 
     assert (environment["PYTHONHASHSEED"], environment["TZ"], environment["LC_ALL"]) == ("0", "UTC", "C.UTF-8")
     assert "CFLAGS" not in environment
     assert environment["ac_cv_broken_nice"] == "no"
+
+
+def test_an_llvm_is_called_by_its_plain_names() -> None:
+    assert flags.environment(0)["PATH"] == "/usr/bin:/bin"
+    assert flags.environment(0, llvm="19")["PATH"] == "/usr/lib/llvm-19/bin:/usr/bin:/bin"
 
 
 def test_jobs_are_in_no_command_but_added_when_it_is_run() -> None:

@@ -237,6 +237,16 @@ def test_a_training_changes_with_what_it_depends_on_and_nothing_else(override: s
     assert {title for title in before if before[title] != after[title]} == changed
 
 
+def test_the_toolchain_of_a_jit_may_run_scripts_and_no_image_does() -> None:
+    """Debian's python3 is byte-compiled by its own."""
+    said = {
+        step.parameters["set"]: step.parameters["scripts"]
+        for step in make_plan(parse(SMALL, "python.jit=true"), lock()).walk()
+        if step.kind == "rootfs"
+    }
+    assert said == {"runtime": "native", "toolchain": "run"}
+
+
 @pytest.mark.parametrize("name", ["mmap", "_json"])
 def test_a_module_that_is_part_of_a_trained_interpreter_cannot_be_left_out(name: str) -> None:
     with pytest.raises(RecipeError, match=f"{name} cannot be left out") as caught:
