@@ -22,6 +22,7 @@ from builder.oci.layer import Layer, pack
 from builder.oci.manifest import Manifest
 from builder.oci.tar import archive
 from builder.plan import Step, rules_of
+from builder.python.acceptance import LEFT_OUT
 from builder.python.register import Registration, registered
 from builder.tools import Tools
 from builder.work import alone, place_of, result, result_tree
@@ -268,7 +269,7 @@ def _image(step: Step, tools: Tools) -> Digest:
         cmd=tuple(said["cmd"]),
         user=said["user"],
         working_dir=said["workdir"],
-        labels=said["labels"],
+        labels={**({LEFT_OUT: ",".join(parameters["without"])} if parameters["without"] else {}), **said["labels"]},
     )
     layers = [Layer.from_bytes(read_blob(store, result(before, store))) for before in step.inputs]
     annotations = {

@@ -25,8 +25,8 @@ from rootfs.errors import LockError, RecipeError
 from rootfs.slimrules import Rule, named, paths
 from rootfs.suite import sources_file
 
-REVISIONS = {"fragment": 2, "rootfs": 3, "slim": 2, "archive": 1, "layer": 2, "image": 1}
-REVISIONS |= {"configure": 1, "instrument": 1, "train": 1, "compile": 2, "install": 4}
+REVISIONS = {"fragment": 2, "rootfs": 3, "slim": 2, "archive": 1, "layer": 2, "image": 2}
+REVISIONS |= {"configure": 1, "instrument": 1, "train": 1, "compile": 2, "install": 5}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,6 +88,7 @@ def make_plan(recipe: Recipe, lock: Lock) -> Step:
     image = msgspec.to_builtins(recipe.image)
     parameters = {
         "image": image,
+        "without": list(recipe.python.without),
         "python": lock.python.version,
         "suite": recipe.base.suite,
         "platform": lock.platform,
@@ -184,6 +185,12 @@ def commands_of(recipe: Recipe, version: str) -> Commands:
         train_without=python.train_without,
     )
     said = commands(line_of(version), options)
+    if options.compiler == "clang" and options.is_trained:
+        raise RecipeError(
+            "a build with clang that is led by a profile cannot be made yet",
+            because="its stages were tried on small programs, and on no whole CPython",
+            hint='variant = "plain", or compiler = "gcc"',
+        )
     fixed = [name for name in python.without if name in said.builtin]
     if fixed:
         raise RecipeError(

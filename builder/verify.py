@@ -13,7 +13,7 @@ from typing import Any
 
 from builder.execute import DEFAULT_PATH
 from builder.images import OpenedImage, root_of
-from builder.python.acceptance import check_values, image_checks
+from builder.python.acceptance import LEFT_OUT, check_values, image_checks
 from builder.python.verify import Check, Result, program, read_result
 from builder.python.wheels import Target, fetch_wheels
 from builder.tools import Tools
@@ -116,9 +116,11 @@ def verify_image(
     """Run every check that fits the image; each result is noted as it comes.
 
     `wheels` is a directory to keep published wheels in, fetched with pip when they are not there; None leaves the
-    checks that want them untried. `without` names modules that the image's recipe left out. BuildError when no Python
+    checks that want them untried. `without` names modules left out beside those that a label says. BuildError when no Python
     of the image runs; HostError when this machine allows no sandbox.
     """
+    said = image.config.labels.get(LEFT_OUT, "").split(",")
+    without = frozenset((*without, *filter(None, said)))
     run = _Interpreter(image=image, tools=tools, root=root_of(image, tools), path=_python(image))
     facts = run.facts()
     place, reason = None, "wheels are only tried with --wheels"

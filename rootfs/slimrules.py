@@ -90,8 +90,8 @@ _RULES = (
     ),
     _without(
         "zoneinfo",
-        "the compiled zones are there once: not again as posix/ and right/ (with leap seconds), nor as zic(8)'s source",
-        *_in("/usr/share/zoneinfo", "posix/* right/* tzdata.zi"),
+        "the compiled zones are there once: not as posix/ and right/ (with leap seconds), too, nor as zic(8)'s source",
+        *_in("/usr/share/zoneinfo", "posix/* right/* tzdata.zi leap-seconds.list leapseconds zonenow.tab"),
     ),
     _without(
         "machine",

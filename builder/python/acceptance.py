@@ -12,11 +12,16 @@ from collections.abc import Collection, Mapping
 from builder.python.acceptance_build import BUILD_CHECKS
 from builder.python.verify import Check, module_checks, select
 
+LEFT_OUT = "ocibuild.python.without"
+"""The label that says which modules a recipe left out, with commas between them."""
+
 # Patterns of modules of the standard library that are not imported though they are there, and why.
 NOT_IMPORTED: Mapping[str, str] = {
     "*.__main__": "it runs the program",
     "*.test": "tests of the module, which need the test suite",
     "*.tests": "tests of the module, which need the test suite",
+    "_LWPCookieJar": "2.7: a part of cookielib, which imports it",
+    "_MozillaCookieJar": "2.7: a part of cookielib, which imports it",
     "_ios_support": "iOS only",
     "_pyrepl.windows_console": "Windows only",
     "_pyrepl.windows_eventqueue": "Windows only",
@@ -212,9 +217,10 @@ assert count > 50, "%d certificates at %s" % (count, paths)
 """
 
 _SQLITE = """
-import os, sqlite3, tempfile
+import os, sqlite3, sys, tempfile
 base = sqlite3.connect(":memory:")
-base.enable_load_extension(True)
+if sys.version_info >= (3, 2):
+    base.enable_load_extension(True)
 base.execute("create virtual table words using fts5(text)")
 base.execute("insert into words values ('one two')")
 assert base.execute("select count(*) from words where words match 'two'").fetchone() == (1,)

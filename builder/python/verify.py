@@ -95,7 +95,8 @@ _MODULES = (
     _module("socket", "import socket; assert socket.has_ipv6"),
     _module(
         "sqlite3",
-        "import sqlite3; sqlite3.connect(':memory:').enable_load_extension(True)",
+        # 2.7 is always built without extensions of SQLite.
+        "import sqlite3, sys; sys.version_info < (3, 2) or sqlite3.connect(':memory:').enable_load_extension(True)",
         "libsqlite3-dev",
         "libsqlite3",
     ),

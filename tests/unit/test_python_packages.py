@@ -50,6 +50,7 @@ def test_tk_clang_and_the_jit_come_when_asked_for() -> None:
     assert {"clang-19", "clang-21"} <= set(on_sid.toolchain)
     assert set(more.libraries) - set(plain.libraries) == {"libtcl8.6", "libtk8.6"}
     assert plain.llvm == "19"
+    assert (plain.foreign, more.foreign) == ((), ("lib32stdc++6", "libc6-i386"))
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,12 @@ def test_the_toolchain_of_a_jit_may_run_scripts_and_no_image_does() -> None:
     assert said == {"runtime": "native", "toolchain": "run"}
 
 
+def test_clang_with_a_profile_is_refused_before_anything_is_fetched() -> None:
+    with pytest.raises(RecipeError, match="cannot be made yet"):
+        commands_of(led("python.compiler=clang"), "3.14.7")
+    assert "CC=clang" in commands_of(parse(SMALL, "python.compiler=clang"), "3.14.7").configure
+
+
 @pytest.mark.parametrize("name", ["mmap", "_json"])
 def test_a_module_that_is_part_of_a_trained_interpreter_cannot_be_left_out(name: str) -> None:
     with pytest.raises(RecipeError, match=f"{name} cannot be left out") as caught:
