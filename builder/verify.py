@@ -116,8 +116,8 @@ def verify_image(
     """Run every check that fits the image; each result is noted as it comes.
 
     `wheels` is a directory to keep published wheels in, fetched with pip when they are not there; None leaves the
-    checks that want them untried. `without` names modules left out beside those that a label says. BuildError when no Python
-    of the image runs; HostError when this machine allows no sandbox.
+    checks that want them untried. `without` names modules left out beside those that a label says. BuildError when no
+    Python of the image runs; HostError when this machine allows no sandbox.
     """
     said = image.config.labels.get(LEFT_OUT, "").split(",")
     without = frozenset((*without, *filter(None, said)))

@@ -87,6 +87,12 @@ def _entry(member: tarfile.TarInfo) -> FileEntry | None:
     path, kind = normalise(member.name), _KINDS.get(member.type)
     if not path or kind is None:
         return None
+    link = normalise(member.linkname) if kind is Kind.HARDLINK else member.linkname
+    return entry_of(member, path=path, kind=kind, link=link)
+
+
+def entry_of(member: tarfile.TarInfo, *, path: str, kind: Kind, link: str) -> FileEntry:
+    """What a member's header says of a file, as an entry without content (SCHILY.xattr: extended attributes)."""
     headers = member.pax_headers
     xattrs = [(name.removeprefix(_XATTR), value) for name, value in headers.items() if name.startswith(_XATTR)]
     return FileEntry(
@@ -96,7 +102,7 @@ def _entry(member: tarfile.TarInfo) -> FileEntry | None:
         uid=member.uid,
         gid=member.gid,
         mtime=int(member.mtime),
-        link=normalise(member.linkname) if kind is Kind.HARDLINK else member.linkname,
+        link=link,
         xattrs=tuple(sorted((name, value.encode("utf-8", "surrogateescape")) for name, value in xattrs)),
     )
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import partial
 
 import click
 
-from builder.app import connect
 from builder.cli.options import debug_option, settings_options
+from builder.cli.start import reaching
 from builder.images import open_image
 from builder.inspect import inspect_image
 from builder.progress import make_reporter
-from builder.settings import auth_files, read_settings
+from builder.settings import read_settings
 from builder.wiring import open_tools
 
 
@@ -31,12 +30,6 @@ def command(image: str, *, sizes: bool, plain_http: bool, as_json: bool, **flags
     """
     settings = read_settings(flags)
     with open_tools(settings, make_reporter(sys.stderr)) as tools:
-        reach = partial(
-            connect,
-            tools=tools,
-            plain_http=plain_http,
-            auth_files=auth_files(),
-            trusted_realms=settings.trusted_realms.listed,
-        )
+        reach = reaching(tools, settings, plain_http=plain_http)
         found = inspect_image(open_image(image, tools, connect=reach), tools.store, sizes=sizes)
     click.echo(json.dumps(found.to_value()) if as_json else found.render().rstrip("\n"))

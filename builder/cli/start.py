@@ -1,13 +1,16 @@
-"""How every verb that builds starts: recipe, settings, reporter."""
+"""How verbs start: recipe, settings, reporter; and how they reach an image in a registry."""
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
-from builder.app import Found, find_recipe
+from builder.app import Found, connect, find_recipe
+from builder.images import Connect
 from builder.progress import make_reporter
-from builder.settings import Settings, read_settings
+from builder.settings import Settings, auth_files, read_settings
+from builder.tools import Tools
 from rootfs.ports import Reporter
 
 
@@ -17,3 +20,14 @@ def begin(
     """The recipe, the settings and a reporter on stderr."""
     settings = read_settings(flags)
     return find_recipe(recipe, overrides=overrides, lock=lock_path), settings, make_reporter(sys.stderr)
+
+
+def reaching(tools: Tools, settings: Settings, *, plain_http: bool) -> Connect:
+    """The way to registries, with the user's own credentials."""
+    return partial(
+        connect,
+        tools=tools,
+        plain_http=plain_http,
+        auth_files=auth_files(),
+        trusted_realms=settings.trusted_realms.listed,
+    )

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 
 import click
 
-from builder.app import connect
 from builder.cli.options import debug_option, settings_options
+from builder.cli.start import reaching
 from builder.images import open_image
 from builder.progress import make_reporter
-from builder.settings import auth_files, read_settings
+from builder.settings import read_settings
 from builder.verify import verify_image
 from builder.wiring import open_tools
 
@@ -42,13 +41,7 @@ def command(
     """
     settings = read_settings(flags)
     with open_tools(settings, make_reporter(sys.stderr)) as tools:
-        reach = partial(
-            connect,
-            tools=tools,
-            plain_http=plain_http,
-            auth_files=auth_files(),
-            trusted_realms=settings.trusted_realms.listed,
-        )
+        reach = reaching(tools, settings, plain_http=plain_http)
         cache = Path(settings.store.value) / "wheels"
         opened = [open_image(name, tools, connect=reach) for name in images]
         reports = [verify_image(one, tools, wheels=cache if wheels else None, without=without) for one in opened]

@@ -21,6 +21,7 @@ from builder.oci.descriptor import LAYER_GZIP, LAYER_TAR, LAYER_ZSTD, Descriptor
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError
 from rootfs.ports import Store
+from rootfs.readback import entry_of
 from rootfs.tree import FileEntry, Kind, Slice, Tree, normalise, parent, path_order
 
 Fetch = Callable[[Descriptor], Iterator[bytes]]
@@ -28,7 +29,6 @@ Fetch = Callable[[Descriptor], Iterator[bytes]]
 
 _CHUNK = 1 << 20
 _BLOCK = 512
-_XATTR = "SCHILY.xattr."
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _RESERVED = ".wh..wh."  # aufs kept its own files under such names: no runtime shows them
@@ -182,19 +182,10 @@ def _entry(member: tarfile.TarInfo, path: str, blob: Digest) -> FileEntry:
     link = _path(member.linkname, member) if kind is Kind.HARDLINK else member.linkname
     if kind in (Kind.SYMLINK, Kind.HARDLINK) and (not link or "\0" in link):
         raise IntegrityError("a layer holds a link to nowhere", at=member.name)
-    headers = member.pax_headers
-    xattrs = [(name.removeprefix(_XATTR), value) for name, value in headers.items() if name.startswith(_XATTR)]
-    return FileEntry(
-        path=path,
-        kind=kind,
-        mode=member.mode & 0o7777,
-        uid=member.uid,
-        gid=member.gid,
-        mtime=int(member.mtime),
-        link=link if kind in (Kind.SYMLINK, Kind.HARDLINK) else "",
+    return replace(
+        entry_of(member, path=path, kind=kind, link=link if kind in (Kind.SYMLINK, Kind.HARDLINK) else ""),
         content=Slice(blob=blob, offset=member.offset_data, size=member.size) if member.size else b"",
         device=(member.devmajor, member.devminor) if kind in (Kind.CHARACTER, Kind.BLOCK) else (0, 0),
-        xattrs=tuple(sorted((name, value.encode("utf-8", "surrogateescape")) for name, value in xattrs)),
     )
 
 

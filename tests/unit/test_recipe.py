@@ -27,7 +27,9 @@ def test_the_shipped_recipes_are_recipes(path: Path) -> None:
     recipe = Recipe.parse(path.read_bytes(), at=str(path))
     assert recipe.name == path.stem
     assert recipe.tag("3.14.7").startswith("3.14.7-wee")
-    assert recipe.tag("3.14.7").endswith("" if recipe.python.variant == "plain" else f"-{recipe.python.variant}")
+    flavours = ("-nano", "-build")
+    named = "" if recipe.python.variant == "plain" else f"-{recipe.python.variant}"
+    assert recipe.tag("3.14.7").endswith((named, *flavours) if recipe.name.endswith(flavours) else named)
     assert commands_of(recipe, find(recipe.python.version).version).compile
 
 
