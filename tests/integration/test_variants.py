@@ -36,7 +36,7 @@ def test_wee_lto_passes_and_is_small(image: Image, lto: Path) -> None:
     done = image.ocibuild("verify", str(lto))
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 failed" in done.stdout
-    assert _compressed(lto) <= 34 * MB
+    assert _compressed(lto) <= 30 * MB
 
 
 def test_wee_nano_is_of_the_same_compile_passes_and_is_small(image: Image, lto: Path) -> None:
