@@ -142,8 +142,10 @@ def _rootfs(set_name: str, base: Base, lock: Lock, fragments: Mapping[Digest, St
 def _slimmed(base: Base, rootfs: Step) -> Step:
     """The rootfs less what the base's rules leave out."""
     parameters = slim_parameters(base)
-    if not rules_of(parameters):
+    rules = rules_of(parameters)
+    if not rules:
         return rootfs
+    parameters["meaning"] = str(Digest.of(repr(rules).encode()))  # a name may come to mean something else
     parameters["platform"] = rootfs.parameters["platform"]
     return Step(kind="slim", title="leave out what the rules say", parameters=parameters, inputs=(rootfs,))
 

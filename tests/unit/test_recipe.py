@@ -7,8 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from builder.app import find_recipe
 from builder.lock import SCHEMA, Lock, LockedPackage, LockedProfile, LockedRelease, LockedSource
-from builder.plan import Step, commands_of, make_plan, train_step
+from builder.oci.layer import parse_compression
+from builder.plan import Step, commands_of, make_plan, rules_of, slim_parameters, train_step
 from builder.python.versions import find
 from builder.recipe import Recipe
 from rootfs.digest import Digest
@@ -31,6 +33,15 @@ def test_the_shipped_recipes_are_recipes(path: Path) -> None:
     named = "" if recipe.python.variant == "plain" else f"-{recipe.python.variant}"
     assert recipe.tag("3.14.7").endswith((named, *flavours) if recipe.name.endswith(flavours) else named)
     assert commands_of(recipe, find(recipe.python.version).version).compile
+    assert rules_of(slim_parameters(recipe.base))
+    assert parse_compression(recipe.image.compression)
+
+
+def test_a_level_that_a_compression_has_not_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_bytes(SMALL)
+    for said in ("gzip:13", "zstd:23", "zstd:0"):
+        with pytest.raises(RecipeError, match="no such level"):
+            find_recipe(str(tmp_path / "x.toml"), overrides=[f"image.compression={said}"])
 
 
 @pytest.mark.parametrize(
