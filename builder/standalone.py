@@ -63,10 +63,7 @@ def lock_rootfs(base: Base, architecture: Architecture, tools: Tools, *, lock: P
 
 
 def write_rootfs(base: Base, lock: Lock, target: Target, tools: Tools) -> Digest | None:
-    """Write the rootfs to its target, whole or not at all; the digest of what was written (none of a directory).
-
-    An archive is copied out of the store, where it is safe from a power cut; the copy is not synced.
-    """
+    """Write the rootfs to its target, whole or not at all; the digest of what was written (none of a directory)."""
     if target.form == "dir":
         from builder.forms import write_directory
 
@@ -82,6 +79,6 @@ def write_rootfs(base: Base, lock: Lock, target: Target, tools: Tools) -> Digest
         from builder.execute import execute
 
         digest = execute(step, tools)
-    with tools.store.open(digest) as source, replacing(target.path, sync=False) as stream:
+    with tools.store.open(digest) as source, replacing(target.path) as stream:
         copy(source, stream.fileno(), offset=0, size=source.seek(0, os.SEEK_END))
     return digest

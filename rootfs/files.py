@@ -58,14 +58,11 @@ def unfinished(place: Path) -> Iterator[Unfinished]:
 
 
 @contextmanager
-def replacing(target: Path, mode: int = 0o644, *, sync: bool = True) -> Iterator[BinaryIO]:
-    """A stream whose bytes take the target's place at the end of the block; nothing changes when the block raises.
-
-    `sync` as for `Unfinished.publish`.
-    """
+def replacing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """A stream whose bytes take the target's place at the end of the block; nothing changes when the block raises."""
     with unfinished(target.parent) as file:
         yield file.stream
-        file.publish(target, mode, sync=sync)
+        file.publish(target, mode)
 
 
 def copy(source: BinaryIO, target: int, *, offset: int, size: int) -> int:

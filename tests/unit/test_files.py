@@ -23,7 +23,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def copied(source: Path, target: Path, *, offset: int, size: int) -> int:
-    with source.open("rb") as stream, replacing(target, sync=False) as made:
+    with source.open("rb") as stream, replacing(target) as made:
         return copy(stream, made.fileno(), offset=offset, size=size)
 
 
