@@ -115,6 +115,8 @@ CASES: Mapping[str, Sequence[Deb]] = {
     ],
     "t-unpack-divert-hardlink": [Deb(name="a", paths={"usr/x": b"same", "usr/w": ("link", "usr/x")})],
 }
+# A set with dpkg in it has dpkg's own database, not the one for scanners.
+DPKG = Deb(name="dpkg", paths={})
 DIVERTED = {name: [Diversion(path="/usr/x", to="/usr/x.real", by="wrapper")] for name in CASES if "divert" in name}
 
 
@@ -154,7 +156,7 @@ def usual_umask() -> Iterator[None]:
 
 @pytest.fixture
 def debs(request: pytest.FixtureRequest, tmp_path: Path, peer: Callable[[str], str]) -> list[Path]:
-    return [build(deb, tmp_path, peer("dpkg-deb")) for deb in CASES[request.param]]
+    return [build(deb, tmp_path, peer("dpkg-deb")) for deb in [DPKG, *CASES[request.param]]]
 
 
 def dpkg(top: Path, program: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
