@@ -56,7 +56,9 @@ def built(image: Image) -> Built:
         name: Tree.from_bytes(read_blob(image.store, Digest.parse(digest)))
         for name, digest in json.loads(read_blob(image.store, result)).items()
     }
-    (toolchain,) = [path for path in (image.store.root / "work/roots").iterdir() if path.is_dir()]
+    tree = image.store.lookup(step.inputs[0].key)
+    assert tree is not None
+    toolchain = image.store.root / "work/roots" / tree.hex[:16]
     return Built(python=parts["python"], pip=parts["pip"], store=image.store, toolchain=toolchain)
 
 
