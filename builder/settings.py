@@ -25,7 +25,7 @@ _PREFIX = "OCIBUILD_"
 _DEFAULTS: Mapping[str, str] = {
     "mirror": "https://ftp.debian.org/debian",
     "security_mirror": "https://security.debian.org/debian-security",
-    "pypi": PYPI,
+    "pypi": "",
 }
 
 

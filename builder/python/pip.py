@@ -16,16 +16,28 @@ from msgspec import Struct
 
 from builder.lock import LockedSource
 from rootfs.digest import Digest
-from rootfs.errors import IntegrityError, RecipeError, TransferError
+from rootfs.errors import HostError, IntegrityError, RecipeError, TransferError
 from rootfs.ports import Reporter, Request, Store, Transport, read_blob
-from rootfs.suite import from_mirror
 from rootfs.url import join, redact
 
-PYPI = "https://index.example/simple"
-_FILES = "https://files.example/packages"
+PYPI = "pypi"
+"""The package index among the mirrors; empty where the settings name none: then it is the one that pip knows."""
+
 _JSON = "application/vnd.pypi.simple.v1+json"
 _LIMIT = 32 << 20
 _AT_LEAST = re.compile(r">=\s*(\d+(?:\.\d+)*)")
+
+
+def public_index() -> tuple[str, str]:
+    """The URLs of the index that pip uses by itself, and of the place its files lie, as the pip beside us has them.
+
+    HostError when there is no pip beside us.
+    """
+    try:
+        from pip._internal.models.index import PyPI as Known  # noqa: PLC0415 - rarely needed
+    except ImportError as error:
+        raise HostError("no package index is known", because="there is no pip here", hint="set --pypi") from error
+    return Known.simple_url, f"https://{Known.file_storage_domain}/packages"
 
 
 class _File(Struct, frozen=True, rename="kebab"):
@@ -68,7 +80,7 @@ def lock_pip(
     except IntegrityError as error:
         raise TransferError("the package index gives no sha256 of pip", at=redact(index)) from error
     url, size = file.url, file.size
-    if not url.startswith(_FILES) or size is None:
+    if not url.startswith(public_index()[1]) or size is None:
         _fetch(join(index, file.url), digest, size, transport, store, reporter)
         data = read_blob(store, digest)
         url, size = _canonical_url(data, file.filename), len(data)
@@ -84,10 +96,14 @@ def fetch_pip(
     """Put the locked wheel into the store, unless it is there; from a mirror by looking its digest up in the index."""
     digest = Digest("sha256", source.sha256)
     if not store.exists(digest):
-        mirrored = from_mirror(PYPI + "/", mirrors) != PYPI + "/"
-        url = _on_mirror(source, transport, mirrors) if mirrored else source.urls[0]
+        url = _on_mirror(source, transport, mirrors) if _is_mirrored(mirrors) else source.urls[0]
         _fetch(url, digest, source.size, transport, store, reporter)
     return digest
+
+
+def _is_mirrored(mirrors: Mapping[str, str]) -> bool:
+    named = mirrors.get(PYPI, "")
+    return bool(named) and named.rstrip("/") != public_index()[0]
 
 
 def _on_mirror(source: LockedSource, transport: Transport, mirrors: Mapping[str, str]) -> str:
@@ -104,7 +120,7 @@ def _on_mirror(source: LockedSource, transport: Transport, mirrors: Mapping[str,
 
 def _read_index(transport: Transport, mirrors: Mapping[str, str]) -> tuple[str, tuple[_File, ...]]:
     """The URL of the project's page, and its files."""
-    url = from_mirror(f"{PYPI}/pip/", mirrors)
+    url = f"{(mirrors.get(PYPI) or public_index()[0]).rstrip('/')}/pip/"
     with transport.send(Request(method="GET", url=url, headers={"Accept": _JSON})) as response:
         if response.status != 200:
             raise TransferError(f"the package index answered {response.status}", at=redact(url), hint="check --pypi")
@@ -131,7 +147,7 @@ def _wheel(version: str, files: tuple[_File, ...]) -> _File:
 def _canonical_url(data: bytes, name: str) -> str:
     """Where PyPI serves a file: below the digest of its bytes, BLAKE2b with 256 bits."""
     hex_ = hashlib.blake2b(data, digest_size=32).hexdigest()
-    return f"{_FILES}/{hex_[:2]}/{hex_[2:4]}/{hex_[4:]}/{name}"
+    return f"{public_index()[1]}/{hex_[:2]}/{hex_[2:4]}/{hex_[4:]}/{name}"
 
 
 def _fetch(url: str, digest: Digest, size: int | None, transport: Transport, store: Store, reporter: Reporter) -> None:

@@ -17,7 +17,7 @@ import pytest
 from builder.execute import execute
 from builder.lock import Lock
 from builder.plan import make_plan
-from builder.python.pip import PYPI, fetch_pip
+from builder.python.pip import PYPI, fetch_pip, public_index
 from builder.python.source import fetch_source
 from builder.python.versions import RELEASES, PythonRelease, find
 from builder.recipe import Recipe
@@ -59,7 +59,7 @@ def tools(shared_store: Path, debian_mirror: str, debian_security_mirror: str) -
 
 
 def _index() -> str:
-    return read_settings({}, environment=ENVIRONMENT).pypi.value.rstrip("/")
+    return (read_settings({}, environment=ENVIRONMENT).pypi.value or public_index()[0]).rstrip("/")
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_a_named_pip_is_locked_as_pypi_has_it(tools: Tools, index: None) -> None
     pip = lock.source_named("pip")
     assert pip is not None
     assert (pip.size, pip.sha256) == (1752557, "6d67a2b4e7f14d8b31b8b52648866fa717f45a1eb70e83002f4331d07e953717")
-    assert pip.urls[0].startswith("https://files.example/packages/b7/3f/945ef7ab14dc")
+    assert pip.urls[0].startswith(f"{public_index()[1]}/b7/3f/945ef7ab14dc")
 
 
 @pytest.mark.sweep

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from builder.lock import LockedSource
-from builder.python.pip import PYPI, fetch_pip, lock_pip
+from builder.python.pip import PYPI, fetch_pip, lock_pip, public_index
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, OcibuildError, RecipeError, TransferError
 from tests.fakes.reporter import ListReporter
@@ -19,8 +19,9 @@ from tests.fakes.transport import FakeTransport, pages
 WHEEL = b"the wheel of pip 25.2"
 NAME = "pip-25.2-py3-none-any.whl"
 HEX = blake2b(WHEEL, digest_size=32).hexdigest()
-CANONICAL = f"https://files.example/packages/{HEX[:2]}/{HEX[2:4]}/{HEX[4:]}/{NAME}"
-INDEX = f"{PYPI}/pip/"
+SIMPLE, FILES = public_index()
+CANONICAL = f"{FILES}/{HEX[:2]}/{HEX[2:4]}/{HEX[4:]}/{NAME}"
+INDEX = f"{SIMPLE}/pip/"
 MIRROR = {PYPI: "https://mirror.test/root/simple/"}
 MIRRORED = "https://mirror.test/root/+f/6d2/" + NAME
 
@@ -62,7 +63,7 @@ def test_a_mirror_gives_the_same_lock() -> None:
 
 def test_the_locked_wheel_is_fetched_from_where_the_settings_say() -> None:
     locked = lock(pages(ON_PYPI))
-    for web, mirrors in ((ON_PYPI, {}), (ON_PYPI, {PYPI: PYPI}), (ON_PYPI, {PYPI: PYPI + "/"}), (ON_MIRROR, MIRROR)):
+    for web, mirrors in ((ON_PYPI, {}), (ON_PYPI, {PYPI: ""}), (ON_PYPI, {PYPI: SIMPLE + "/"}), (ON_MIRROR, MIRROR)):
         store = MemoryStore()
         assert fetch_pip(locked, pages(web), store, mirrors, ListReporter()) == Digest.of(WHEEL)
         assert store.blobs == {Digest.of(WHEEL): WHEEL}

@@ -31,7 +31,7 @@ def test_without_anything_debians_own_hosts_are_used(apt: Path, config: Path) ->
     assert settings.mirrors == {
         "debian": "https://ftp.debian.org/debian",
         "debian-security": "https://security.debian.org/debian-security",
-        "https://index.example/simple": "https://index.example/simple",
+        "pypi": "",
     }
     assert settings.mirror.origin == "default"
 
@@ -93,7 +93,7 @@ def test_the_index_is_pips_own_unless_ocibuild_is_told_another(apt: Path, config
         return got.value, got.origin
 
     host, named, user = tmp_path / "pip.conf", tmp_path / "named", tmp_path / "config/pip/pip.conf"
-    assert index(host) == ("https://index.example/simple", "default")
+    assert index(host) == ("", "default")
     host.write_text("[global]\ntimeout = 9\nindex-url = http://host.test/100%/simple\n")
     assert index(host) == ("http://host.test/100%/simple", str(host))
     user.parent.mkdir()
