@@ -124,13 +124,12 @@ class Training:
     """The work that profiles an instrumented interpreter: regrtest with `--pgo` and every test named.
 
     `seed` makes the order and the random numbers the same every time; it is empty from 3.13 on, where regrtest takes
-    SOURCE_DATE_EPOCH. `must_pass`: upstream's own make stops when a test fails (3.13+); before, nobody would see it.
+    SOURCE_DATE_EPOCH.
     """
 
     arguments: tuple[str, ...]
     seed: tuple[str, ...]
     tests: tuple[str, ...]
-    must_pass: bool
 
     def command(self, without: Collection[str] = ()) -> tuple[str, ...]:
         """The interpreter's arguments, less the tests in `without`; RecipeError for one that the training has not."""
@@ -186,21 +185,8 @@ class Line:
 
     @property
     def has_nodist(self) -> bool:
-        """Whether its Makefile knows CFLAGS_NODIST and LDFLAGS_NODIST; without, EXTRA_CFLAGS on make's command line."""
+        """Whether its Makefile knows CFLAGS_NODIST and LDFLAGS_NODIST; without, whole CFLAGS on make's command line."""
         return self.numbers >= (3, 5)
-
-    @property
-    def has_stamp(self) -> bool:
-        """Whether `make profile-opt` skips build and training when there is a `profile-run-stamp`.
-
-        Without it the last stage is `make build_all_use_profile`, after `build_all_generate_profile` and the training.
-        """
-        return self.numbers >= (3, 8)
-
-    @property
-    def interposition_flag(self) -> bool:
-        """Whether -fno-semantic-interposition is ours to add: configure does from 3.10 on, with optimizations."""
-        return self.numbers < (3, 10)
 
     @property
     def has_setuptools(self) -> bool:
@@ -219,7 +205,6 @@ class Line:
             arguments=("-m", "test.regrtest" if self.numbers < (3, 8) else "test", *quiet),
             seed=_seed(self.numbers),
             tests=tuple(f"test_{name}" for name in tests),
-            must_pass=self.numbers >= (3, 13),
         )
 
     def knows(self, option: str) -> bool:

@@ -69,7 +69,6 @@ def test_a_training_names_every_test_and_is_seeded() -> None:
     assert {"test_unicode", "test_sqlite"} <= set(middle.tests)
     assert "test_cpickle" in old.tests
     assert not {"test_lzma", "test_dataclasses"} & set(old.tests)
-    assert (new.must_pass, middle.must_pass) == (True, False)
     for line in LINES:
         assert len(line.training.tests) == len(set(line.training.tests)) > 35
         assert "test_embed" not in line.training.tests
