@@ -59,7 +59,7 @@ def open_image(text: str, tools: Tools, *, connect: Connect | None = None) -> Op
 
     UsageError when there is no such image, or several; IntegrityError when what is there is damaged or no image.
     """
-    found = _in_layout(text) or _in_registry(text, connect)
+    found = find_image(text, connect=connect)
     data = _document(found.descriptor, found.fetch)
     document = parse(found.descriptor.media_type, data)
     if isinstance(document, Index):
@@ -87,7 +87,7 @@ def root_of(image: OpenedImage, tools: Tools) -> Path:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
+class FoundImage:
     """Where an image is: its (or its index's) descriptor, and how its blobs are had; `near` when that costs nothing."""
 
     name: str
@@ -96,7 +96,25 @@ class _Found:
     near: bool
 
 
-def _in_layout(text: str) -> _Found | None:
+def find_image(text: str, *, connect: Connect | None = None) -> FoundImage:
+    """Where an image is that is named as `open_image` has it; of an index, the index itself. Nothing is read yet."""
+    return _in_layout(text) or _in_registry(text, connect)
+
+
+def bring(found: FoundImage, store: Store) -> None:
+    """Have in the store all that a found image (or index) refers to, itself included; every blob is checked."""
+    _bring(found.descriptor, found.fetch, store)
+
+
+def _bring(descriptor: Descriptor, fetch: Fetch, store: Store) -> None:
+    if not store.exists(descriptor.digest):
+        store.put(fetch(descriptor), expect=descriptor.digest, size=descriptor.size)
+    if descriptor.media_type in (MANIFEST, INDEX):
+        for child in parse(descriptor.media_type, read_blob(store, descriptor.digest)).children:
+            _bring(child, fetch, store)
+
+
+def _in_layout(text: str) -> FoundImage | None:
     """The image in a directory; None when no directory is meant."""
     plain, _, digest = text.removeprefix("oci:").partition("@")
     path, colon, tag = plain.rpartition(":")
@@ -105,7 +123,7 @@ def _in_layout(text: str) -> _Found | None:
             if (place / "oci-layout").is_file():
                 descriptor = _choose(read_layout(place).manifests, place, tag_, digest)
                 shown = f"{place}:{tag_}" if tag_ else str(place)
-                return _Found(name=shown, descriptor=descriptor, fetch=_reader(place), near=True)
+                return FoundImage(name=shown, descriptor=descriptor, fetch=_reader(place), near=True)
     if text.startswith("oci:") or Path(plain).exists():
         raise UsageError("no image layout there", at=plain, hint="`ocibuild recipe RECIPE` makes one in dist/")
     return None
@@ -136,7 +154,7 @@ def _choose(descriptors: Iterable[Descriptor], layout: Path, tag: str, digest: s
     raise UsageError(message, at=str(layout), hint=f"write {layout}:TAG; it holds {tags or 'nothing'}")
 
 
-def _in_registry(text: str, connect: Connect | None) -> _Found:
+def _in_registry(text: str, connect: Connect | None) -> FoundImage:
     try:
         reference = Reference.parse(text)
     except UsageError as error:
@@ -154,7 +172,7 @@ def _in_registry(text: str, connect: Connect | None) -> _Found:
         else:
             yield from registry.open(wanted)
 
-    return _Found(name=reference.name, descriptor=descriptor, fetch=fetch, near=False)
+    return FoundImage(name=reference.name, descriptor=descriptor, fetch=fetch, near=False)
 
 
 def _of_this_machine(index: Index, name: str) -> Descriptor:
@@ -172,7 +190,7 @@ def _document(descriptor: Descriptor, fetch: Fetch) -> bytes:
     return b"".join(fetch(descriptor))
 
 
-def _tree(digest: Digest, manifest: Manifest, config: ImageConfig, found: _Found, tools: Tools) -> Tree:
+def _tree(digest: Digest, manifest: Manifest, config: ImageConfig, found: FoundImage, tools: Tools) -> Tree:
     """The flattened layers, from the store when they were read before; a layout's blobs are checked every time."""
     if len(manifest.layers) != len(config.diff_ids):
         because = f"{len(manifest.layers)} layers and {len(config.diff_ids)} diff ids"

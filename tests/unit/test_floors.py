@@ -49,7 +49,7 @@ F6 pure    builder.python.profile
 F6 effects builder.python.rewheel builder.python.source builder.python.workshop builder.python.cleaning
 F6 effects builder.python.workloads builder.python.stages builder.python.install
 F7 effects builder.artifact builder.tools builder.vouch builder.resolve builder.work builder.compiling
-F7 effects builder.execute builder.images builder.verify
+F7 effects builder.execute builder.images builder.places builder.verify
 F7 pure    builder.tables
 F7 effects builder.costs builder.inspect
 F7 pure    builder.bench.suite
