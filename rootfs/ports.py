@@ -60,7 +60,10 @@ def read_content(store: Store, content: bytes | Slice) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """A request body that can be sent again: how to open it, and its length in bytes."""
+    """A request body that can be sent again: how to open it, and its length in bytes.
+
+    The stream may be longer. A registry's uploads, which go on where they broke off, `seek` in it.
+    """
 
     open: Callable[[], BinaryIO]
     size: int
@@ -68,12 +71,12 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One HTTP request. `headers` never shows in a repr (it may hold a secret); `attempts` bounds the tries."""
+    """One HTTP request. Headers and body never show in a repr (they may hold a secret); `attempts` bounds the tries."""
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    body: bytes | Upload | None = None
+    body: bytes | Upload | None = field(default=None, repr=False)
     attempts: int = 5
 
 

@@ -4,7 +4,8 @@ Law: knows requests, responses and connections, never what the bytes mean; reads
 bundle are arguments) and keeps no cookies. It uses the adapter of `requests` without its Session, whose redirects,
 `.netrc` and cookies are what this module decides itself; so one HttpTransport serves any number of threads.
 
-What is tried again, up to `Request.attempts`, the resumptions of a body included:
+What is tried again, up to `Request.attempts`, the resumptions of a body included (a resumption that brought the body on
+by a sixteenth, or by a MiB, does not count):
 
 - GET and HEAD: broken and timed-out connections, and the statuses 429, 500, 502, 503 and 504;
 - POST, PATCH and PUT: only what certainly was not carried out, namely a connection that was never made, or an answer
@@ -12,6 +13,8 @@ What is tried again, up to `Request.attempts`, the resumptions of a body include
 - never: what cannot get better (an unknown name, an untrusted certificate, a bad URL).
 
 The waits grow exponentially, with jitter; Retry-After is a floor. A Retry-After longer than MAX_WAIT ends the tries.
+An answer 429 or 503 holds back every request to its host for that long; how many retries a host is worth, and how many
+requests it gets at a time, `rootfs.hosts` says.
 """
 
 from __future__ import annotations
@@ -31,27 +34,30 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3 import exceptions as wire
 
 from rootfs.errors import HostError, TransferError
+from rootfs.hosts import MAX_WAIT, PARALLEL, Host, Hosts
 from rootfs.ports import Request, Response, Upload
+from rootfs.tls import Adapters, TlsFiles, no_files
 from rootfs.url import bypasses, join, origin, redact, split, without_user
 
 CHUNK = 1 << 18
 MAX_REDIRECTS = 5
-MAX_WAIT = 300.0
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 30.0
 _DRAINED = 1 << 16
 _ALL = 1 << 30
+_PROGRESS = 1 << 20
+_PROGRESSES = 16
 
 _REPEATABLE = frozenset({"GET", "HEAD"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({429, 500, 502, 503, 504})
 _NOT_CARRIED_OUT = frozenset({429, 503})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)\Z")
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)\Z")
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 
 
@@ -60,7 +66,8 @@ class HttpTransport:
 
     `verify` is a CA bundle (None: certifi's); `proxies` maps `http` and `https` to a proxy's URL, and `no_proxy` lists
     host names (their subdomains too), `host:port`, addresses, networks or `*`. Timeouts are seconds; the second one is
-    between bytes. `pool_size` is how many idle connections to one host are kept.
+    between bytes. `pool_size` is how many idle connections to one host are kept, `parallel` how many requests one host
+    gets at a time.
     """
 
     def __init__(
@@ -71,6 +78,8 @@ class HttpTransport:
         no_proxy: Sequence[str] = (),
         timeouts: tuple[float, float] = (5.0, 60.0),
         pool_size: int = 8,
+        tls: Callable[[str, int], TlsFiles | None] = no_files,
+        parallel: int = PARALLEL,
         user_agent: str = "ocibuild",
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
@@ -84,11 +93,12 @@ class HttpTransport:
         self._proxies = dict(proxies or {})
         self._no_proxy = tuple(no_proxy)
         self._timeouts = timeouts
-        self._adapter = HTTPAdapter(pool_connections=16, pool_maxsize=pool_size)
+        self._adapters = Adapters(tls, pool_size=pool_size)
         self._headers = {"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
+        self._hosts = Hosts(lambda: Host(clock=clock, sleep=sleep, jitter=jitter, parallel=parallel))
 
     def __enter__(self) -> Self:
         return self
@@ -98,12 +108,13 @@ class HttpTransport:
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._adapter.close()
+        self._adapters.close()
 
     def send(self, request: Request) -> Response:
         """The last answer, whatever its status; TransferError when none could be had."""
         split(request.url)
-        attempts = _Attempts(request.attempts, sleep=self._sleep, jitter=self._jitter)
+        host = self._hosts.at(origin(request.url))
+        attempts = _Attempts(request.attempts, host, sleep=self._sleep, jitter=self._jitter)
         answer = self._answer(request, request.headers, attempts)
         body = _Body(
             request, answer, attempts, lambda extra: self._answer(request, {**request.headers, **extra}, attempts)
@@ -127,9 +138,16 @@ class HttpTransport:
                 if (repeatable or not failure.connected) and attempts.another(at_most=failure.tries):
                     continue
                 raise failure.error(request) from error
-            if answer.status_code not in (_PASSING if repeatable else _NOT_CARRIED_OUT):
+            status = answer.status_code
+            host = self._hosts.at(origin(answer.url))
+            if status not in _PASSING:
+                host.prosper()
                 return answer
-            if not attempts.another(floor=_retry_after(answer.headers.get("Retry-After"), self._clock())):
+            if not repeatable and status not in _NOT_CARRIED_OUT:
+                host.pause(attempts.backoff())
+                return answer
+            floor = _retry_after(answer.headers.get("Retry-After"), self._clock())
+            if not attempts.another(floor=floor, pausing=host if status in _NOT_CARRIED_OUT else None):
                 return answer
             _discard(answer)
 
@@ -150,9 +168,10 @@ class HttpTransport:
 
     def _once(self, request: Request, url: str, headers: Mapping[str, str]) -> requests.Response:
         bypassed = any(bypasses(pattern, url) for pattern in self._no_proxy)
-        with _opened(request.body) as body:
+        slot = self._hosts.at(origin(url)).slot(upload=isinstance(request.body, Upload))
+        with slot, _opened(request.body) as body:
             prepared = requests.Request(request.method, url, headers=headers, data=body).prepare()
-            return self._adapter.send(
+            return self._adapters.at(url).send(
                 prepared,
                 stream=True,
                 timeout=self._timeouts,
@@ -164,20 +183,37 @@ class HttpTransport:
 class _Attempts:
     """The tries one request may make, and the waits between them."""
 
-    def __init__(self, limit: int, *, sleep: Callable[[float], None], jitter: Callable[[], float]) -> None:
+    def __init__(self, limit: int, host: Host, *, sleep: Callable[[float], None], jitter: Callable[[], float]) -> None:
         self._made = 1
         self._limit = limit
+        self._host = host
         self._sleep = sleep
         self._jitter = jitter
 
-    def another(self, *, floor: float = 0.0, at_most: int = _ALL) -> bool:
-        """Wait for the next try, `floor` seconds at least; False at once when there is none left."""
-        if self._made >= min(self._limit, at_most) or floor > MAX_WAIT:
+    def another(self, *, floor: float = 0.0, at_most: int = _ALL, pausing: Host | None = None) -> bool:
+        """Wait for the next try, `floor` seconds at least; False at once when there is none left.
+
+        The host `pausing` gets no other request meanwhile.
+        """
+        if floor > MAX_WAIT:
             return False
-        backoff = min(_LONGEST_WAIT, _FIRST_WAIT * 2**self._made)
-        self._sleep(max(floor, backoff * self._jitter()))
+        wait = max(floor, self.backoff())
+        if pausing:
+            pausing.pause(wait)
+        if self._made >= min(self._limit, at_most) or not self._host.spend():
+            return False
+        self._sleep(wait)
         self._made += 1
         return True
+
+    def backoff(self) -> float:
+        """Seconds to wait before the next try."""
+        return min(_LONGEST_WAIT, _FIRST_WAIT * 2.0**self._made) * self._jitter()
+
+    def renew(self) -> None:
+        """Something was achieved: count anew."""
+        self._made = 1
+        self._host.prosper()
 
 
 class _Body:
@@ -195,12 +231,18 @@ class _Body:
         self._attempts = attempts
         self._again = again
         self._identity = _identity(answer)
-        ranged = any(name.lower() == "range" for name in request.headers)
-        self._resumable = request.method == "GET" and answer.status_code == 200 and not ranged
+        asked = CaseInsensitiveDict(request.headers).get("Range")
+        part = _RANGE.match(asked or "bytes=0-")
+        self._ranged = asked is not None
+        wanted = 206 if self._ranged else 200
+        self._resumable = request.method == "GET" and part is not None and answer.status_code == wanted
+        self._first, self._last = (int(part[1]), part[2]) if part else (0, "")
+        length = answer.headers.get("Content-Length", "")
+        self._step = min(_PROGRESS, 1 + int(length) // _PROGRESSES) if length.isdigit() else _PROGRESS
 
     def chunks(self) -> Iterator[bytes]:
         """The body's bytes as they are on the wire (a Content-Encoding is not undone)."""
-        offset = skip = 0
+        offset = skip = renewed = 0
         while True:
             broken: Exception | None = None
             try:
@@ -218,6 +260,9 @@ class _Body:
                 if skip:
                     raise self._changed(offset)
                 return
+            if offset - renewed >= self._step:
+                self._attempts.renew()
+                renewed = offset
             skip = self._resume(offset, broken)
 
     def close(self) -> None:
@@ -229,16 +274,19 @@ class _Body:
         failure = _diagnose(broken)
         if not self._resumable or not self._attempts.another(at_most=failure.tries):
             raise failure.error(self._request, f"body broke off after {offset} bytes") from broken
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        start = self._first + offset
+        headers = {"Range": f"bytes={start}-{self._last}"} if start or self._last else {}
         etag = self._identity["etag"]
         validator = self._identity["modified"] if etag.startswith("W/") else etag or self._identity["modified"]
         if offset and validator:
             headers["If-Range"] = validator
         self._answer = self._again(headers)
         got = _identity(self._answer)
-        changed = any(got[name] != value for name, value in self._identity.items() if value and got[name])
+        names = ("etag", "modified", "size")
+        changed = any(got[name] != self._identity[name] for name in names if self._identity[name] and got[name])
         status = self._answer.status_code
-        if changed or status == 416 or (status == 206 and got["start"] != str(offset)):
+        whole = status == 200 and self._ranged
+        if changed or whole or status == 416 or (status == 206 and got["start"] != str(start)):
             self._answer.close()
             raise self._changed(offset)
         if status not in (200, 206):
@@ -316,7 +364,7 @@ _CAUSES: tuple[tuple[type[BaseException], str, str | None, int], ...] = (
     (
         ssl.SSLCertVerificationError,
         "the server's certificate is not trusted: {0.verify_message}",
-        "if a private CA signed it, name its certificates in the setting `ca_bundle`",
+        "if a private CA signed it, put its certificate in certs.d/HOST:PORT, or name it in the setting `ca_bundle`",
         1,
     ),
     (ssl.SSLEOFError, "the TLS connection was broken off", None, _ALL),

@@ -1,7 +1,7 @@
 """Registry: blobs, manifests and tags of one repository (distribution-spec 1.1).
 
 Law: speaks the API over a Transport, and decides which request carries the secret: only those to the registry's own
-origin. Knows nothing of stores, nor of the order in which an image is pushed. Plain http only when it was asked for.
+origin. Knows nothing of the order in which an image is pushed. Plain http only when it was asked for.
 """
 
 from __future__ import annotations
@@ -9,18 +9,25 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, TypeVar
 
 from builder.oci.descriptor import INDEX, MANIFEST, SIZE_LIMIT, Descriptor, verified
-from builder.registry.auth import Challenge, Credentials, Token, authorize
+from builder.registry.advice import advice
+from builder.registry.auth import Account, Challenge, Token, authorize, scope_of
+from builder.registry.download import download
+from builder.registry.journal import Entry, Journal
+from builder.registry.probe import Finding, probe
+from builder.registry.quirks import Facts, known_of
 from builder.registry.reference import Reference
 from builder.registry.refusal import refusal
-from builder.registry.upload import Action, upload
+from builder.registry.upload import RESUMABLE, Action, Pushed, Session, upload
 from rootfs.digest import Digest
-from rootfs.errors import IntegrityError
-from rootfs.ports import Request, Response, Transport, Upload
+from rootfs.errors import IntegrityError, TransferError
+from rootfs.ports import Request, Response, Store, Stored, Transport, Upload
 from rootfs.url import origin, redact
 
 _ACCEPT = ", ".join(
@@ -33,21 +40,26 @@ _ACCEPT = ", ".join(
 )
 _Access = Literal["pull", "push"]
 _T = TypeVar("_T")
+_LONG = 8 << 20  # bytes of a body that may take longer than what is left of a token's life
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Grant:
-    """A token, what it was granted for, and when (seconds of the clock) to get the next one."""
+    """A token, what it was granted for, and when (seconds of the clock) to get the next one: before any request, and
+    before one whose body is long."""
 
     challenges: tuple[Challenge, ...]
     token: Token
     renew: float
+    renew_long: float
 
 
 class Registry:
     """One repository of a registry; thread-safe. Names of manifests are tags or digests.
 
-    `trusted_realms` are the hosts of token servers that may be told the password, beside the registry's own host.
+    `trusted_realms` are the hosts of token servers that may be told the password, beside the registry's own host. With
+    a `journal` uploads outlive the process, and what was learnt of the registry is known the next time. `note` is told
+    each Warning of the registry once.
     """
 
     def __init__(
@@ -56,8 +68,10 @@ class Registry:
         reference: Reference,
         *,
         plain_http: bool = False,
-        credentials: Credentials | None = None,
+        credentials: Account = None,
         trusted_realms: Iterable[str] = (),
+        journal: Journal | None = None,
+        note: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.reference = reference
@@ -67,8 +81,23 @@ class Registry:
         self._credentials = credentials
         self._trusted = tuple(trusted_realms)
         self._clock = clock
+        self._journal = journal
+        self._note = note
         self._grants: dict[_Access, _Grant] = {}
+        self._warned: set[str] = set()
+        self._learnt = Facts()
         self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The registry's origin (`https://host`), under which the journal knows it."""
+        return self._base.partition("/v2/")[0]
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of the registry: learnt now, learnt earlier, and the table."""
+        earlier = self._journal.facts(self.name) if self._journal else Facts()
+        return self._learnt.over(earlier).over(known_of(self.reference.host))
 
     def exists(self, descriptor: Descriptor) -> bool:
         """Whether the repository has the blob."""
@@ -84,9 +113,74 @@ class Registry:
                 raise refusal(response, f"blob {descriptor.digest}")
             yield from verified(response.chunks, descriptor, redact(response.url))
 
-    def put(self, descriptor: Descriptor, body: Upload) -> Action:
-        """Upload the blob unless it is there; a retryable TransferError when beginning anew may help."""
-        return _hold(upload(self._base, descriptor.digest, body), lambda request: self._send(request, "push"))
+    def fetch(self, descriptor: Descriptor, store: Store, *, advance: Callable[[int], None] | None = None) -> Stored:
+        """The blob into the Store; a big one by several ranges at a time, going on where a killed process was.
+
+        `advance` is told the bytes as they come. IntegrityError when they are not the described ones.
+        """
+        return download(partial(self._get, descriptor), descriptor, store, advance)
+
+    def put(self, descriptor: Descriptor, body: Upload, *, mount_from: Iterable[str] = ()) -> Action:
+        """Have the blob in the repository; see `upload`."""
+        return self.upload(descriptor, body, mount_from=mount_from).action
+
+    def upload(self, descriptor: Descriptor, body: Upload, *, mount_from: Iterable[str] = ()) -> Pushed:
+        """Have the blob in the repository: it is there, it is mounted from one of `mount_from` or another one that is
+        known to have it, or it is uploaded. The body's stream must be able to seek.
+
+        TransferError when the registry refuses, or what breaks cannot be mended.
+        """
+        digest = descriptor.digest
+        with self._session(descriptor) as entry:
+            known = self._journal.repositories(self.name, digest) if self._journal else ()
+            sources = dict.fromkeys((*mount_from, *known))
+            dialogue = upload(
+                self._base,
+                digest,
+                body,
+                record=_Record(self, digest, entry),
+                facts=self.facts,
+                mount_from=[source for source in sources if source != self.reference.repository],
+                chunked=entry is not None,
+            )
+            pushed = self.hold(dialogue, "push")
+        if self._journal:
+            self._journal.seen(self.name, digest, self.reference.repository)
+        return pushed
+
+    def probe(self, *, write: bool) -> tuple[Finding, ...]:
+        """Try what the registry can, and learn it; see `probe`."""
+        record = _Record(self, Digest.of(b""), None)
+        findings = self.hold(probe(self._base, write=write, record=record), "push" if write else "pull")
+        for finding in findings:
+            self.learn(finding.facts)
+        return findings
+
+    def hold(self, dialogue: Generator[Request, Response, _T], access: _Access) -> _T:
+        """Send what a dialogue yields, with the secret where it may have it; its result."""
+        return _hold(dialogue, lambda request: self._send(request, access))
+
+    def learn(self, facts: Facts) -> None:
+        """The registry showed what it can; kept for the next time."""
+        with self._lock:
+            self._learnt = facts.over(self._learnt)
+        if self._journal:
+            self._journal.learn(self.name, facts)
+
+    def not_in(self, digest: Digest, repository: str) -> None:
+        """The blob could not be mounted from there."""
+        if self._journal:
+            self._journal.not_seen(self.name, digest, repository)
+
+    def _session(self, descriptor: Descriptor) -> AbstractContextManager[Entry | None]:
+        if self._journal is None or descriptor.size < RESUMABLE:
+            return nullcontext()
+        return self._journal.session(self.name, self.reference.repository, descriptor.digest)
+
+    def _get(self, descriptor: Descriptor, headers: Mapping[str, str]) -> Response:
+        """A blob, or the part of it that the headers ask for."""
+        url = f"{self._base}/blobs/{descriptor.digest}"
+        return self._send(Request(method="GET", url=url, headers=headers), "pull")
 
     def head_manifest(self, name: str | Digest) -> Digest | None:
         """The digest of the manifest with this name, as the registry has it now; None when there is none."""
@@ -128,19 +222,29 @@ class Registry:
         """The answer; a 401 of the registry itself is answered once with who we are."""
         if origin(request.url) != self._origin:
             return self._transport.send(request)
-        token = self._token(access)
+        is_long = isinstance(request.body, Upload) and request.body.size >= _LONG
+        token = self._token(access, is_long=is_long)
         response = self._transport.send(_bearing(request, token))
-        if response.status != 401:
-            return response
-        with response:
-            challenges = Challenge.parse(response.headers.get("www-authenticate", ""))
-        return self._transport.send(_bearing(request, self._renewed(access, challenges, token)))
+        if response.status == 401:
+            with response:
+                challenges = Challenge.parse(response.headers.get("www-authenticate", ""))
+            response = self._transport.send(_bearing(request, self._renewed(access, challenges, token)))
+        self._warn(response)
+        return response
 
-    def _token(self, access: _Access) -> Token | None:
+    def _warn(self, response: Response) -> None:
+        for text in advice(response):
+            with self._lock:
+                is_new = text not in self._warned
+                self._warned.add(text)
+            if is_new and self._note:
+                self._note(f"{self.reference.host} says: {text}")
+
+    def _token(self, access: _Access, *, is_long: bool) -> Token | None:
         """What was granted earlier; a new one in good time, lest it ends during a long upload."""
         with self._lock:
             grant = self._grants.get(access)
-            if grant and self._clock() >= grant.renew:
+            if grant and self._clock() >= (grant.renew_long if is_long else grant.renew):
                 grant = self._authorize(access, grant.challenges)
             return grant.token if grant else None
 
@@ -155,21 +259,58 @@ class Registry:
     def _authorize(self, access: _Access, challenges: tuple[Challenge, ...]) -> _Grant:
         began = self._clock()
         dialogue = authorize(
-            challenges, registry=self._base, credentials=self._credentials, trusted_realms=self._trusted
+            challenges,
+            registry=self._base,
+            credentials=self._credentials,
+            trusted_realms=self._trusted,
+            scopes=(scope_of(self.reference.repository, access),),
         )
         token = _hold(dialogue, self._transport.send)
         lifetime = float("inf") if token.lifetime is None else token.lifetime
-        self._grants[access] = _Grant(challenges=challenges, token=token, renew=began + lifetime / 2)
+        self._grants[access] = _Grant(
+            challenges=challenges, token=token, renew=began + lifetime / 2, renew_long=began + lifetime / 8
+        )
         return self._grants[access]
 
 
+class _Record:
+    """`upload.Record` of one blob, in the journal when there is one."""
+
+    def __init__(self, registry: Registry, digest: Digest, entry: Entry | None) -> None:
+        self._registry = registry
+        self._digest = digest
+        self._entry = entry
+
+    def resume(self) -> Session | None:
+        return self._entry.resume() if self._entry else None
+
+    def reached(self, session: Session) -> None:
+        if self._entry:
+            self._entry.reached(session)
+
+    def ended(self) -> None:
+        if self._entry:
+            self._entry.ended()
+
+    def learn(self, facts: Facts) -> None:
+        self._registry.learn(facts)
+
+    def not_in(self, repository: str) -> None:
+        self._registry.not_in(self._digest, repository)
+
+
 def _hold(dialogue: Generator[Request, Response, _T], send: Callable[[Request], Response]) -> _T:
-    """Send what the dialogue yields, until it returns."""
+    """Send what the dialogue yields, until it returns; it is told when there was no answer."""
     try:
         request = next(dialogue)
         while True:
-            with send(request) as response:
-                request = dialogue.send(response)
+            try:
+                response = send(request)
+            except TransferError as error:
+                request = dialogue.throw(error)
+            else:
+                with response:
+                    request = dialogue.send(response)
     except StopIteration as end:
         result: _T = end.value
         return result

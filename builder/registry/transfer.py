@@ -90,11 +90,12 @@ def _push_blob(
     body = Upload(open=lambda: cast(BinaryIO, _Metered(store.open(blob.digest), meter)), size=blob.size)
     result = "failed"
     try:
-        action = _begun_anew(partial(registry.put, blob, body))
-        result = str(action)
+        pushed = registry.upload(blob, body)
+        result = f"resumed at {pushed.resumed / 1e6:.1f} MB" if pushed.resumed else str(pushed.action)
     finally:
         reporter.finish(task, result)
-    return Transfer(descriptor=blob, action=action, bytes=blob.size if action is Action.UPLOADED else 0)
+    sent = blob.size - pushed.resumed if pushed.action is Action.UPLOADED else 0
+    return Transfer(descriptor=blob, action=pushed.action, bytes=sent)
 
 
 def _push_manifest(document: _Document, registry: Registry) -> Transfer:
@@ -173,6 +174,10 @@ class _Metered(io.RawIOBase):
         self._position += len(data)
         self._meter.pass_to(self._position)
         return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = self._stream.seek(offset, whence)
+        return self._position
 
     def close(self) -> None:
         self._stream.close()

@@ -47,9 +47,11 @@ def pages(contents: Mapping[str, bytes | Exception]) -> FakeTransport:
 def body_of(request: Request) -> bytes:
     """What a request would send."""
     if isinstance(request.body, Upload):
+        data = bytearray()
         with request.body.open() as stream:
-            data = b"".join(iter(lambda: stream.read(1 << 14), b""))
+            while chunk := stream.read(min(1 << 14, request.body.size - len(data))):
+                data += chunk
         if len(data) != request.body.size:
             raise TransferError("the body is shorter than announced")
-        return data
+        return bytes(data)
     return request.body or b""

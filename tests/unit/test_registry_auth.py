@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 
-from builder.registry.auth import Challenge, Credentials, Secret, Token, authorize, credentials_for
-from builder.registry.reference import Reference
+from builder.registry.auth import Challenge, Credentials, Secret, Token, authorize, scope_of
 from rootfs.errors import TransferError
 from rootfs.ports import Request
 from tests.fakes.transport import reply
@@ -17,14 +18,6 @@ from tests.fakes.transport import reply
 ME = Credentials(username="me", password=Secret("hush"))
 REGISTRY = "https://r.example.org/v2/a"
 BASIC = f"Basic {base64.b64encode(b'me:hush').decode()}"
-
-
-def config(**auths: object) -> bytes:
-    return json.dumps({"auths": auths}).encode()
-
-
-def entry(pair: str) -> dict[str, str]:
-    return {"auth": base64.b64encode(pair.encode()).decode()}
 
 
 @pytest.mark.parametrize(
@@ -58,52 +51,6 @@ def test_a_secret_does_not_show() -> None:
     assert Secret("a") == Secret("a") != Secret("b")
 
 
-@pytest.mark.parametrize(
-    ("reference", "data", "expected"),
-    [
-        ("r.example.org/a", config(**{"r.example.org": entry("me:hush")}), ME),
-        ("r.example.org/a", config(**{"https://r.example.org/v1/": entry("me:hush")}), ME),
-        ("r.example.org/a", config(**{"r.example.org": {"username": "me", "password": "hush"}}), ME),
-        ("r.example.org:5000/a", config(**{"r.example.org": entry("me:hush")}), None),
-        ("r.example.org/a", config(**{"other.example.org": entry("me:hush")}), None),
-        ("r.example.org/a", config(**{"r.example.org": {}}), None),
-        ("r.example.org/a", b'{"credsStore": "x"}', None),
-        ("r.example.org/a", b'{"auths": null}', None),
-        ("docker.io/a/b", config(**{"https://index.docker.io/v1/": entry("me:hush")}), ME),
-        ("r.example.org/a/b", config(**{"r.example.org": entry("x:y"), "r.example.org/a": entry("me:hush")}), ME),
-        ("r.example.org/ab", config(**{"r.example.org": entry("me:hush"), "r.example.org/a": entry("x:y")}), ME),
-    ],
-)
-def test_credentials(reference: str, data: bytes, expected: Credentials | None) -> None:
-    assert credentials_for(Reference.parse(reference), data) == expected
-
-
-def test_a_password_may_hold_a_colon() -> None:
-    found = credentials_for(Reference.parse("r.example.org/a"), config(**{"r.example.org": entry("me:a:b")}))
-    assert found == Credentials(username="me", password=Secret("a:b"))
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"[]",
-        b"\xff",
-        b'{"auths": 1}',
-        b"[" * 100_000,
-        config(**{"r.example.org": 1}),
-        config(**{"r.example.org": {"auth": "*hush*"}}),
-        config(**{"r.example.org": {"auth": 7}}),
-        config(**{"r.example.org": {"username": "hush"}}),
-        config(**{"r.example.org": {"identitytoken": "hush"}}),
-    ],
-)
-def test_unreadable_credentials(data: bytes) -> None:
-    with pytest.raises(TransferError) as caught:
-        credentials_for(Reference.parse("r.example.org/a"), data)
-    assert "hush" not in caught.value.render()
-
-
 def ask(
     header: str,
     *,
@@ -133,6 +80,7 @@ def test_a_token_is_asked_for() -> None:
     )
     assert request.headers == {"Authorization": BASIC}
     assert token == Token(header=Secret("Bearer t"), lifetime=300.0)
+    assert "hush" not in repr(request)
 
 
 def test_a_token_lives_a_minute_when_nothing_is_said() -> None:
@@ -147,7 +95,7 @@ def test_anonymous_tokens_come_from_anywhere() -> None:
 def test_the_password_does_not_go_to_another_host() -> None:
     with pytest.raises(TransferError, match="not sent to another host") as caught:
         ask(bearer("https://auth.example.net/token"))
-    assert "auth.example.net" in (caught.value.hint or "")
+    assert "`ocibuild login --realm auth.example.net r.example.org`" in (caught.value.hint or "")
     request, _ = ask(bearer("https://auth.example.net/token"), trusted=["auth.example.net"])
     assert request.headers == {"Authorization": BASIC}
 
@@ -189,8 +137,8 @@ def test_answers_that_hold_no_token(answer: bytes) -> None:
 def test_a_refusing_token_server() -> None:
     with pytest.raises(TransferError) as caught:
         ask(bearer("https://r.example.org/token"), status=401, answer={"details": "incorrect username or password"})
-    assert caught.value.because == "401 incorrect username or password"
-    assert "log in" in (caught.value.hint or "")
+    assert caught.value.because == "401 incorrect username or password (with the account of this registry)"
+    assert "`ocibuild login r.example.org`" in (caught.value.hint or "")
 
 
 def test_basic() -> None:
@@ -206,3 +154,141 @@ def test_basic() -> None:
 def test_no_way_in(header: str, credentials: Credentials | None, message: str) -> None:
     with pytest.raises(TransferError, match=message):
         next(authorize(Challenge.parse(header), registry=REGISTRY, credentials=credentials))
+
+
+IDENTITY = Credentials.of("<token>", "hush", "a helper")
+
+
+def form(request: Request) -> dict[str, str]:
+    assert request.method == "POST"
+    assert request.headers == {"Content-Type": "application/x-www-form-urlencoded"}
+    assert isinstance(request.body, bytes)
+    return dict(parse_qsl(request.body.decode(), strict_parsing=True))
+
+
+def test_an_identity_token_is_posted() -> None:
+    request, token = ask(bearer("https://r.example.org/token"), credentials=IDENTITY, answer={"access_token": "t"})
+    assert request.url == "https://r.example.org/token"
+    assert form(request) == {
+        "grant_type": "refresh_token",
+        "refresh_token": "hush",
+        "service": "r s",
+        "client_id": "ocibuild",
+        "scope": "repository:a:pull repository:b:pull",
+    }
+    assert token.header == Secret("Bearer t")
+    assert "hush" not in repr(request)
+    assert "hush" not in repr(IDENTITY)
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_password_is_posted_where_get_is_refused(status: int) -> None:
+    dialogue = authorize(Challenge.parse(bearer("https://r.example.org/token")), registry=REGISTRY, credentials=ME)
+    request = dialogue.send(reply(next(dialogue), status))
+    assert form(request) | {"scope": ""} == {
+        "grant_type": "password",
+        "username": "me",
+        "password": "hush",
+        "service": "r s",
+        "client_id": "ocibuild",
+        "scope": "",
+    }
+    with pytest.raises(StopIteration) as end:
+        dialogue.send(reply(request, 200, b'{"access_token": "t"}'))
+    assert end.value.value.header == Secret("Bearer t")
+
+
+def test_without_an_account_nothing_is_posted() -> None:
+    with pytest.raises(TransferError, match="a token"):
+        ask(bearer("https://r.example.org/token"), credentials=None, status=405)
+
+
+def test_an_identity_token_is_no_password() -> None:
+    with pytest.raises(TransferError, match="wants a user") as caught:
+        next(authorize(Challenge.parse("Basic realm=x"), registry=REGISTRY, credentials=IDENTITY))
+    assert caught.value.because == "a helper has an identity token"
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        ("", ["repository:a/b:pull,push"]),
+        ("repository:a/b:pull", ["repository:a/b:pull,push"]),
+        ("repository:c:pull repository:a/b:push,pull", ["repository:c:pull", "repository:a/b:push,pull"]),
+        ("registry:catalog:*", ["registry:catalog:*", "repository:a/b:pull,push"]),
+    ],
+)
+def test_what_we_want_is_asked_for_at_once(scope: str, expected: list[str]) -> None:
+    header = f'Bearer realm="https://r.example.org/t",scope="{scope}"'
+    dialogue = authorize(Challenge.parse(header), registry=REGISTRY, credentials=ME, scopes=[scope_of("a/b", "push")])
+    assert parse_qs(urlsplit(next(dialogue).url).query)["scope"] == expected
+    assert scope_of("a", "pull") == "repository:a:pull"
+
+
+def test_an_account_is_looked_up_only_when_it_may_be_needed() -> None:
+    looked: list[str] = []
+
+    def account() -> Credentials:
+        looked.append("up")
+        return ME
+
+    for header in ("Negotiate", bearer("http://elsewhere.example/token")):
+        with pytest.raises(TransferError):
+            next(authorize(Challenge.parse(header), registry=REGISTRY, credentials=account))
+    assert looked == []
+    next(authorize(Challenge.parse(bearer("https://r.example.org/token")), registry=REGISTRY, credentials=account))
+    assert looked == ["up"]
+
+
+@pytest.mark.parametrize(
+    ("realm", "trusted", "told"),
+    [
+        ("https://auth.example.net/t", ["auth.example.net"], True),
+        ("https://auth.example.net:8443/t", ["auth.example.net"], True),
+        ("https://auth.example.net:8443/t", ["auth.example.net:8443"], True),
+        ("https://auth.example.net/t", ["auth.example.net:443"], True),
+        ("https://auth.example.net:8443/t", ["auth.example.net:443"], False),
+        ("https://auth.example.net.evil.example/t", ["auth.example.net"], False),
+        ("https://x.auth.example.net/t", ["auth.example.net"], False),
+        ("https://r.example.org@evil.example/t", [], False),
+        ("https://evil.example/r.example.org/t", [], False),
+        ("https://10.1.2.3/t", ["10.1.2.3"], True),
+        ("https://10.1.2.3/t", [], False),
+    ],
+)
+@pytest.mark.parametrize("credentials", [ME, IDENTITY])
+def test_who_is_told_the_secret(realm: str, trusted: list[str], told: bool, credentials: Credentials) -> None:
+    if told:
+        ask(bearer(realm), credentials=credentials, trusted=trusted)
+        ask(bearer(realm), credentials=replace(credentials, realms=frozenset(trusted)))
+        return
+    with pytest.raises(TransferError, match="not sent to another host") as caught:
+        ask(bearer(realm), credentials=credentials, trusted=trusted)
+    assert "hush" not in caught.value.render()
+
+
+@pytest.mark.parametrize("host", ["10.0.0.7:5000", "192.168.1.2", "[fd00::1]:5000"])
+def test_private_addresses_are_hosts_like_others(host: str) -> None:
+    request, _ = ask(bearer(f"https://{host}/token"), registry=f"https://{host}/v2/a")
+    assert request.headers == {"Authorization": BASIC}
+
+
+@pytest.mark.parametrize(
+    ("registry", "command"),
+    [
+        ("https://r.example.org:5000/v2/a", "ocibuild login --realm auth.example.net:8443 r.example.org:5000"),
+        ("http://10.0.0.7:5000/v2/a", "ocibuild login --realm auth.example.net:8443 --plain-http 10.0.0.7:5000"),
+        ("http://localhost:5000/v2/a", "ocibuild login --realm auth.example.net:8443 localhost:5000"),
+        ("https://registry-1.docker.io/v2/a", "ocibuild login --realm auth.example.net:8443 docker.io"),
+    ],
+)
+def test_the_refusal_prints_the_command_that_allows_it(registry: str, command: str) -> None:
+    with pytest.raises(TransferError) as caught:
+        ask(bearer("https://auth.example.net:8443/token"), registry=registry)
+    assert f"`{command}`" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("lifetime", ["NaN", "Infinity", "-5", "1e400"])
+def test_a_lifetime_is_a_number_of_seconds(lifetime: str) -> None:
+    _, token = ask(bearer("https://r.example.org/token"), answer=f'{{"token": "t", "expires_in": {lifetime}}}'.encode())
+    assert token.lifetime in (0.0, 60.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import BinaryIO, cast
 
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from builder.oci.descriptor import LAYER_TAR, MANIFEST, SIZE_LIMIT, Descriptor
 from builder.registry.auth import Credentials, Secret
 from builder.registry.client import Registry
+from builder.registry.journal import Journal
+from builder.registry.quirks import Facts
 from builder.registry.reference import Reference
 from builder.registry.upload import Action
 from rootfs.digest import Digest
@@ -76,7 +79,7 @@ def test_a_blob_is_uploaded_once(registry: Registry, transport: FakeTransport) -
     quoted = str(BLOB.digest).replace(":", "%3A")
     assert seen(transport)[1:4] == [
         f"HEAD /v2/a/blobs/{BLOB.digest}",
-        "POST /v2/a/blobs/uploads/",
+        f"POST /v2/a/blobs/uploads/?mount={quoted}",
         f"PUT /v2/a/session/1?_state=abc%3D&digest={quoted}",
     ]
 
@@ -117,15 +120,15 @@ def test_plain_http_only_when_asked_for(transport: FakeTransport, registry: Regi
     ]
 
 
-def test_tokens_are_asked_for_when_the_scope_widens(
+def test_one_token_does_for_a_push_and_another_for_what_is_read(
     registry: Registry, server: MemoryRegistry, transport: FakeTransport
 ) -> None:
     server.realm = f"{HOST}/token"
     registry.put(BLOB, BODY)
     asked = [request.url for request in transport.requests if request.url.startswith(server.realm)]
-    assert [url.partition("scope=")[2] for url in asked] == ["repository%3Aa%3Apull", "repository%3Aa%3Apull%2Cpush"]
+    assert [url.partition("scope=")[2] for url in asked] == ["repository%3Aa%3Apull%2Cpush"]
     registry.put_manifest("v1", DESCRIBED, DOCUMENT)
-    assert server.issued == 2
+    assert server.issued == 1
     assert "hush" not in repr(transport.requests)
 
 
@@ -182,7 +185,10 @@ def test_an_upload_elsewhere_gets_no_secret(
     server.fault = storage  # type: ignore[assignment]
     with pytest.raises(TransferError, match="registry refused: blob"):
         registry.put(BLOB, BODY)
-    assert [request.headers.get("Authorization") for request in elsewhere] == [None]
+    assert [(request.method, request.headers.get("Authorization")) for request in elsewhere] == [
+        ("PUT", None),
+        ("DELETE", None),
+    ]
 
 
 def test_a_wrong_password(server: MemoryRegistry, registry: Registry) -> None:
@@ -272,3 +278,45 @@ def test_a_digest_that_is_none(server: MemoryRegistry, registry: Registry) -> No
     server.fault = lambda request: reply(request, 200, headers={"Docker-Content-Digest": "nonsense"})
     with pytest.raises(IntegrityError, match="not a digest"):
         registry.head_manifest("v1")
+
+
+def test_a_warning_is_shown_once(server: MemoryRegistry, transport: FakeTransport) -> None:
+    notes: list[str] = []
+    target = Registry(transport, Reference.parse("r.example.org/a"), note=notes.append)
+    server.fault = lambda request: reply(request, 200, headers={"Warning": '299 - "going away"'})
+    for _ in range(3):
+        target.exists(BLOB)
+    assert notes == ["r.example.org says: going away"]
+
+
+def test_a_long_upload_gets_a_fresh_token(server: MemoryRegistry, registry: Registry, ticks: Ticks) -> None:
+    server.realm, server.lifetime = f"{HOST}/token", 100
+    registry.put(BLOB, BODY)
+    issued = server.issued
+    ticks.now = 20.0  # good for small requests until 50
+    registry.put_manifest("v1", DESCRIBED, DOCUMENT)
+    assert server.issued == issued
+    large = bytes(8 << 20)
+    registry.put(
+        Descriptor.of(LAYER_TAR, large), Upload(open=lambda: cast(BinaryIO, io.BytesIO(large)), size=len(large))
+    )
+    assert server.issued == issued + 1
+
+
+def test_what_was_pushed_is_mounted_the_next_time(
+    server: MemoryRegistry, transport: FakeTransport, tmp_path: Path
+) -> None:
+    server.fault = lambda request: reply(request, 404) if request.method == "HEAD" else None
+    journal = Journal(tmp_path)
+    for name in ("a", "b"):
+        Registry(transport, Reference.parse(f"r.example.org/{name}"), journal=journal).put(BLOB, BODY)
+    posts = [request.url for request in transport.requests if request.method == "POST"]
+    assert ["from=a" in url for url in posts] == [False, True]
+
+
+def test_what_is_learnt_is_known_by_the_next_process(transport: FakeTransport, tmp_path: Path) -> None:
+    reference = Reference.parse("ghcr.io/a/b")
+    Registry(transport, reference, journal=Journal(tmp_path)).learn(Facts(chunks=False, referrers=True))
+    facts = Registry(transport, reference, journal=Journal(tmp_path)).facts
+    assert facts == Facts(chunks=False, max_chunk=4 << 20, referrers=True)
+    assert Registry(transport, reference).facts == Facts(max_chunk=4 << 20, referrers=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -10,13 +11,14 @@ from builder.oci.descriptor import INDEX, LAYER_TAR, MANIFEST, Descriptor
 from builder.oci.manifest import Index, Manifest
 from builder.registry.client import Registry
 from builder.registry.reference import Reference
-from builder.registry.transfer import Transfer, push
+from builder.registry.transfer import Transfer, _push_blob, push
 from builder.registry.upload import Action
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, TransferError, UsageError
 from rootfs.ports import Request, Response, Upload
 from tests.fakes.registry import MemoryRegistry
 from tests.fakes.reporter import ListReporter
+from tests.fakes.sessions import Sessions
 from tests.fakes.store import MemoryStore
 from tests.fakes.transport import FakeTransport, body_of
 
@@ -144,7 +146,7 @@ def test_beginning_anew_has_an_end(store: MemoryStore, server: MemoryRegistry, r
     server.fault = fail
     with pytest.raises(TransferError, match="an upload to a"):
         push(store, image(store, b"same", config=b"same"), registry, ["v1"], ListReporter())
-    assert len(tried) == 3
+    assert len(tried) == 7  # a mount, and an upload that is begun anew five times
     assert not server.manifests
 
 
@@ -222,3 +224,13 @@ def test_what_the_registry_holds_in_the_end_is_compared(
     with pytest.raises(IntegrityError, match="something else") as caught:
         push(store, root, registry, ["v1"], ListReporter())
     assert str(other.digest) in (caught.value.because or "")
+
+
+def test_a_mended_upload_counts_every_byte_once(store: MemoryStore) -> None:
+    data = bytes(range(256)) * 400
+    blob, reporter = stored(store, LAYER_TAR, data), ListReporter()
+    server = Sessions(cuts=[30_000, 60_000])
+    target = Registry(FakeTransport(server), Reference.parse("r.example.org/a"))
+    assert _push_blob(store, blob, target, reporter, threading.Event()).bytes == len(data)
+    assert server.received == len(data)
+    assert sum(int(str(event[2])) for event in reporter.events if event[0] == "advance") == len(data)

@@ -13,8 +13,9 @@ from typing import BinaryIO, cast
 import pytest
 
 from rootfs.errors import HostError, TransferError
+from rootfs.hosts import BUDGET, MAX_WAIT
 from rootfs.ports import Request, Transport, Upload
-from rootfs.transport import MAX_REDIRECTS, MAX_WAIT, HttpTransport
+from rootfs.transport import MAX_REDIRECTS, HttpTransport
 from tests.fakes.transport import pages
 from tests.peers.misbehaving import (
     BODY,
@@ -347,3 +348,29 @@ def test_threads_share_a_transport(server: Server, http: HttpTransport) -> None:
     with ThreadPoolExecutor(8) as pool:
         got = dict(zip(bodies, pool.map(lambda path: get(http, server.url + path), bodies), strict=True))
     assert got == bodies
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_one_answer_holds_back_all_requests_to_the_host(server: Server, clock: Clock, status: int) -> None:
+    server.answers = {"/busy": [page(b"", status, Retry_After="30")], "/other": [page(BODY)]}
+    with transport(clock) as http:
+        with http.send(Request(method="GET", url=f"{server.url}/busy", attempts=1)) as response:
+            assert response.status == status
+        assert get(http, f"{server.url}/other") == BODY
+        assert clock.naps == [30.5]
+
+
+def test_an_upload_that_a_server_failed_at_gives_it_a_rest(server: Server, http: HttpTransport, clock: Clock) -> None:
+    server.answers = {"/a": [page(b"", 500)], "/b": [page(BODY)]}
+    with http.send(Request(method="PATCH", url=f"{server.url}/a", body=b"x")) as response:
+        assert response.status == 500
+    assert get(http, f"{server.url}/b") == BODY
+    assert clock.naps == [1.5]
+
+
+def test_a_host_is_worth_so_many_retries(server: Server, http: HttpTransport) -> None:
+    server.answers = {"/": [page(b"", 500)]}
+    for _ in range(30):
+        with http.send(Request(method="GET", url=f"{server.url}/")) as response:
+            assert response.status == 500
+    assert len(server.seen) == 30 + BUDGET

@@ -172,3 +172,40 @@ def test_redirects_do_not_leave_https(tls: str, server: Server, clock: Clock, ce
     with transport(clock, verify=certificate) as http:
         assert "away from https" in failure(http, Request(method="GET", url=f"{tls}/")).message
     assert server.paths() == ["GET /"]
+
+
+def test_a_range_is_resumed_within_itself(server: Server, http: HttpTransport) -> None:
+    part = BODY[1000:601_000]
+
+    def rest(handler: Handler) -> None:
+        first, last = map(int, handler.headers["Range"].removeprefix("bytes=").split("-"))
+        told = f"bytes {first}-{last}/{len(BODY)}"
+        page(BODY[first : last + 1], 206, sent=250_000, Content_Range=told, ETag='"v1"')(handler)
+
+    server.answers = {"/": [rest]}
+    request = Request(method="GET", url=f"{server.url}/", headers={"Range": "bytes=1000-600999"})
+    with http.send(request) as response:
+        assert response.status == 206
+        assert response.read() == part
+    assert len(server.seen) == 3
+    assert all(headers["range"].endswith("-600999") for _, _, headers, _ in server.seen)
+
+
+@pytest.mark.parametrize("second", [page(BODY), page(BODY, 206, Content_Range=f"bytes 0-9/{len(BODY)}")])
+def test_a_range_that_changed_is_an_error(server: Server, http: HttpTransport, second: Answer) -> None:
+    told = f"bytes 1000-600999/{len(BODY)}"
+    server.answers = {"/": [page(BODY[1000:601_000], 206, sent=1000, Content_Range=told), second]}
+    request = Request(method="GET", url=f"{server.url}/", headers={"Range": "bytes=1000-600999"})
+    assert failure(http, request).message == "file changed while it was fetched"
+
+
+def test_a_body_cut_at_every_decile_comes_whole(server: Server, http: HttpTransport) -> None:
+    def tenth(handler: Handler) -> None:
+        start = int(handler.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        rest = BODY[start:]
+        told = {"Content_Range": f"bytes {start}-{len(BODY) - 1}/{len(BODY)}"} if start else {}
+        page(rest, 206 if start else 200, sent=len(BODY) // 10, **told)(handler)
+
+    server.answers = {"/": [tenth]}
+    assert get(http, f"{server.url}/") == BODY
+    assert len(server.seen) == 10

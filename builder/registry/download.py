@@ -1,0 +1,289 @@
+"""The download of one blob into the Store (distribution-spec 1.1, "Pulling blobs"; RFC 9110, section 14).
+
+Law: knows ranges and files, and asks for bytes by the function it is given. A big blob comes by several ranges at a
+time, from a server that proves it can (206, the right Content-Range, one ETag); every other comes in one stream. Memory
+does not depend on the blob's size. Nothing becomes a blob of the Store before its size and digest were counted.
+
+A big blob is written to `tmp/part-<digest>` of the store. What of it is whole, up to a number of bytes that is kept
+beside it, is counted again and kept when a process that was killed is followed by another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from builder.oci.descriptor import Descriptor, verified
+from builder.registry.refusal import refusal
+from rootfs.digest import Digest
+from rootfs.errors import IntegrityError, TransferError
+from rootfs.files import host_error
+from rootfs.ports import Response, Store, Stored
+from rootfs.store import DiskStore, check
+from rootfs.url import redact
+
+BIG = 64 << 20
+RANGES = 4
+_PART = 16 << 20
+_CHUNK = 1 << 20
+_LIFE = 7 * 86400.0
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)\Z")
+Get = Callable[[Mapping[str, str]], Response]
+Advance = Callable[[int], None]
+
+
+def download(get: Get, descriptor: Descriptor, store: Store, advance: Advance | None = None) -> Stored:
+    """Have the blob in the Store; `get` sends a GET for it with headers, `advance` is told the bytes as they come.
+
+    TransferError when the registry refuses; IntegrityError when the bytes are not the described ones, and HostError
+    when they cannot be written.
+    """
+    advance = advance or _nobody
+    if store.exists(descriptor.digest):
+        return Stored(digest=descriptor.digest, size=descriptor.size)
+    if isinstance(store, DiskStore) and descriptor.size >= BIG:
+        with _partial(store.root / "tmp", descriptor.digest) as partial:
+            if partial is not None:
+                _Ranged(get, descriptor, partial, advance).run()
+                store.adopt(partial.path, descriptor.digest)
+                return Stored(digest=descriptor.digest, size=descriptor.size)
+    with get({}) as response:
+        if response.status != 200:
+            raise refusal(response, f"blob {descriptor.digest}")
+        chunks = verified(_counted(response.chunks, advance), descriptor, redact(response.url))
+        return store.put(chunks, expect=descriptor.digest, size=descriptor.size)
+
+
+def _nobody(_amount: int) -> None:
+    """Nobody wants to know."""
+
+
+def _counted(chunks: Iterator[bytes], advance: Advance) -> Iterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+        advance(len(chunk))
+
+
+class _Partial:
+    """An unfinished blob on the disk: `path`, of which the first `whole` bytes are as they shall be."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._note = path.with_suffix(".whole")
+        self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    @property
+    def whole(self) -> int:
+        """How many bytes are known to be there; never more than the file has."""
+        try:
+            told = int(self._note.read_text())
+        except (OSError, ValueError):
+            return 0
+        return max(0, min(told, os.fstat(self.file).st_size))
+
+    def note(self, whole: int) -> None:
+        """So many bytes are there: for who comes after a kill, not after a power cut, whose damage the digest shows."""
+        new = self._note.with_suffix(".new")
+        new.write_text(str(whole))
+        new.replace(self._note)
+
+    def discard(self) -> None:
+        """Begin at nothing the next time."""
+        self._note.unlink(missing_ok=True)
+        os.ftruncate(self.file, 0)
+
+
+@contextmanager
+def _partial(place: Path, digest: Digest) -> Iterator[_Partial | None]:
+    """The partial file of a blob, or None while somebody else is at it; gone when the blob is in the Store."""
+    path = place / f"part-{digest.algorithm}-{digest.hex}"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        _sweep(place)
+        lock = FileLock(path.with_suffix(".lock"))
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+        if not lock.is_locked:
+            yield None
+            return
+        partial = _Partial(path)
+        try:
+            yield partial
+        finally:
+            os.close(partial.file)
+            if not path.exists():
+                for suffix in (".whole", ".lock"):
+                    path.with_suffix(suffix).unlink(missing_ok=True)
+            lock.release()
+    except OSError as error:
+        raise host_error(error, place) from error
+
+
+def _sweep(place: Path) -> None:
+    """Remove what was given up long ago."""
+    with suppress(OSError):
+        for path in place.glob("part-*"):
+            if time.time() - path.stat().st_mtime > _LIFE:
+                path.unlink(missing_ok=True)
+
+
+class _NoRangesError(Exception):
+    """The server's ranges do not fit together: one stream is safer."""
+
+
+class _Ranged:
+    """The bytes into a partial file: several ranges at a time, counted in order as they are whole."""
+
+    def __init__(self, get: Get, descriptor: Descriptor, partial: _Partial, advance: Advance) -> None:
+        self._get = get
+        self._descriptor = descriptor
+        self._partial = partial
+        self._advance = advance
+        self._hasher = hashlib.new(descriptor.digest.algorithm)
+        self._counted = 0
+        self._told = 0
+        self._next = 0
+        self._parts: set[int] = set()
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        """All of it; what is wrong is thrown away, what is only not finished is kept."""
+        size, digest = self._descriptor.size, self._descriptor.digest
+        self._count(min(self._partial.whole, size))
+        self._tell(self._counted)
+        resumed = self._counted > 0
+        if self._counted < size:
+            try:
+                self._fill()
+            except _NoRangesError:
+                self._stopped = False
+                with self._get({}) as response:
+                    self._stream(response)
+        try:
+            got = Digest(digest.algorithm, self._hasher.hexdigest())
+            check(got, os.fstat(self._partial.file).st_size, expect=digest, size=size)
+        except IntegrityError:
+            self._partial.discard()
+            if not resumed:
+                raise
+            _Ranged(self._get, self._descriptor, self._partial, _nobody).run()  # what was there was not what it seemed
+        os.fsync(self._partial.file)
+
+    def _fill(self) -> None:
+        first = self._ask(self._counted, "")
+        with first:
+            if first.status == 200:
+                self._stream(first)
+                return
+            etag = first.headers.get("etag", "")
+            starts = range(self._counted, self._descriptor.size, _PART)
+            self._next = starts[0]
+            with ThreadPoolExecutor(RANGES) as pool:
+                parts = [pool.submit(self._take, first, starts[0])]
+                parts += [pool.submit(self._part, start, etag) for start in starts[1:]]
+                try:
+                    self._follow(starts, parts)
+                except BaseException:
+                    self._stopped = True
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+
+    def _follow(self, starts: range, parts: list[Future[None]]) -> None:
+        """Count each part when it and all before it are there."""
+        for start, part in zip(starts, parts, strict=True):
+            part.result()
+            self._count(min(start + _PART, self._descriptor.size))
+
+    def _count(self, end: int) -> None:
+        while self._counted < end and not self._stopped:
+            chunk = os.pread(self._partial.file, min(_CHUNK, end - self._counted), self._counted)
+            if not chunk:
+                raise IntegrityError("a partial download became shorter", at=str(self._partial.path))
+            self._hasher.update(chunk)
+            self._counted += len(chunk)
+
+    def _stream(self, response: Response) -> None:
+        """The server has no ranges that fit: all of it, from the beginning."""
+        if response.status != 200:
+            raise refusal(response, f"blob {self._descriptor.digest}")
+        self._hasher = hashlib.new(self._descriptor.digest.algorithm)
+        self._counted = 0
+        self._partial.discard()
+        for chunk in response.chunks:
+            if self._counted + len(chunk) > self._descriptor.size:
+                break
+            _write(self._partial.file, chunk, self._counted)
+            self._hasher.update(chunk)
+            self._counted += len(chunk)
+            self._tell(self._counted - self._told)
+
+    def _tell(self, amount: int) -> None:
+        """So many bytes more are there; the ones that come a second time are not told again."""
+        if amount > 0:
+            self._told += amount
+            self._advance(amount)
+
+    def _part(self, start: int, etag: str) -> None:
+        with self._ask(start, etag) as response:
+            if response.status != 206:
+                raise _NoRangesError
+            self._take(response, start)
+
+    def _take(self, response: Response, start: int) -> None:
+        offset, end = start, min(start + _PART, self._descriptor.size)
+        for chunk in response.chunks:
+            if self._stopped:
+                raise TransferError("stopped, because another range failed")
+            if offset + len(chunk) > end:
+                break
+            _write(self._partial.file, chunk, offset)
+            offset += len(chunk)
+            with self._lock:
+                self._tell(len(chunk))
+        if offset != end:
+            raise _NoRangesError
+        self._landed(start)
+
+    def _landed(self, start: int) -> None:
+        """A part is there; keep how much there is without a gap."""
+        with self._lock:
+            self._parts.add(start)
+            whole = None
+            while self._next in self._parts:
+                self._parts.remove(self._next)
+                whole = self._next = min(self._next + _PART, self._descriptor.size)
+            if whole is not None:
+                self._partial.note(whole)
+
+    def _ask(self, start: int, etag: str) -> Response:
+        """The answer for one part: 206 with what was asked for, or 200."""
+        size = self._descriptor.size
+        end = min(start + _PART, size)
+        response = self._get({"Range": f"bytes={start}-{end - 1}"})
+        if response.status not in (200, 206):
+            with response:
+                raise refusal(response, f"blob {self._descriptor.digest}")
+        told = _CONTENT_RANGE.match(response.headers.get("content-range", ""))
+        fits = told is not None and tuple(map(int, told.groups())) == (start, end - 1, size)
+        same = not etag or response.headers.get("etag", "") == etag
+        if response.status == 206 and not (fits and same):
+            with response:
+                raise _NoRangesError
+        return response
+
+
+def _write(file: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written
