@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from builder.execute import execute
-from builder.images import open_image
+from builder.images import Connect, open_image
 from builder.lock import Lock, LockedProfile
 from builder.oci.descriptor import MANIFEST, Descriptor, Platform
 from builder.oci.layer import parse_compression
@@ -24,17 +24,20 @@ from builder.python.pip import fetch_pip
 from builder.python.profile import misfits, profile_for
 from builder.python.versions import find
 from builder.recipe import Recipe
-from builder.registry.auth import Credentials, credentials_for
+from builder.registry.access import Access
 from builder.registry.client import Registry
+from builder.registry.journal import Journal
 from builder.registry.reference import Reference
 from builder.registry.transfer import push
 from builder.resolve import resolve
 from builder.suites import with_keys
 from builder.tools import Tools
+from builder.trust.attach import attach
+from builder.trust.attest import attest
 from builder.verify import verify_image
 from rootfs.architecture import Architecture
 from rootfs.digest import Digest
-from rootfs.errors import HostError, LockError, RecipeError
+from rootfs.errors import LockError, RecipeError
 from rootfs.files import replacing
 from rootfs.ports import read_blob
 
@@ -53,11 +56,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """A built image: its layout, its tag there, its manifest's descriptor."""
+    """A built image: its layout, its tag there, its manifest's descriptor, the artifacts that are attached to it."""
 
     layout: Path
     tag: str
     descriptor: Descriptor
+    attached: tuple[Descriptor, ...] = ()
 
 
 def find_recipe(name: str, *, overrides: Sequence[str] = (), lock: Path | None = None) -> Found:
@@ -136,6 +140,14 @@ def build(found: Found, lock: Lock, tools: Tools, *, output: Path, tag: str | No
     return Built(layout=layout, tag=tag, descriptor=descriptor)
 
 
+def describe(found: Found, lock: Lock, built: Built, tools: Tools, *, overrides: Sequence[str] = ()) -> Built:
+    """The built image with its SBOMs and its provenance attached, in the layout, too."""
+    at = f"{built.layout}:{built.tag}"
+    attached = attest(built.descriptor, at, found.recipe, lock, tools, overrides=overrides)
+    attach(built.layout, attached, tools.store)
+    return replace(built, attached=attached)
+
+
 def accept(found: Found, built: Built, tools: Tools) -> None:
     """See that the finished image does what an image of CPython must; once for each digest. BuildError when not."""
     key = Digest.of_value({"kind": "accept", "revision": 1, "manifest": str(built.descriptor.digest)})
@@ -145,55 +157,31 @@ def accept(found: Found, built: Built, tools: Tools) -> None:
         tools.store.link(key, built.descriptor.digest)
 
 
-def push_image(
-    built: Built,
-    targets: Sequence[str],
-    tools: Tools,
-    *,
-    plain_http: bool,
-    auth_files: Sequence[Path],
-    trusted_realms: Sequence[str] = (),
-) -> list[Reference]:
-    """Push a built image to every target (`host/repository[:tag]`; the image's own tag when none is given)."""
+def push_image(built: Built, targets: Sequence[str], tools: Tools, *, connect: Connect) -> list[Reference]:
+    """Push a built image to every target (`host/repository[:tag]`; the image's own tag when none is given).
+
+    What is attached goes first: whoever finds the image by its tag finds that, too.
+    """
     pushed = []
     for target in targets:
         reference = Reference.parse(target)
-        registry = connect(
-            reference, tools, plain_http=plain_http, auth_files=auth_files, trusted_realms=trusted_realms
-        )
         tag = reference.tag or built.tag
+        registry = connect(reference)
+        for artifact in built.attached:
+            push(tools.store, artifact, registry, [], tools.reporter)
         push(tools.store, built.descriptor, registry, [tag], tools.reporter)
         pushed.append(reference)
     return pushed
 
 
-def connect(
-    reference: Reference,
-    tools: Tools,
-    *,
-    plain_http: bool,
-    auth_files: Sequence[Path],
-    trusted_realms: Sequence[str] = (),
-) -> Registry:
-    """The registry of a reference, with the user's own credentials for it."""
+def connect(reference: Reference, *, tools: Tools, access: Access, plain_http: bool = False) -> Registry:
+    """The registry of a reference, with the user's own account for it."""
     return Registry(
         tools.transport,
         reference,
-        plain_http=plain_http,
-        credentials=_credentials(reference, auth_files),
-        trusted_realms=trusted_realms,
+        plain_http=access.plain_http(reference, tools.transport, asked=plain_http),
+        credentials=access.account(reference, tools.reporter.note),
+        trusted_realms=access.realms(reference.host),
+        journal=Journal(tools.work.parent / "registries"),
+        note=tools.reporter.note,
     )
-
-
-def _credentials(reference: Reference, auth_files: Sequence[Path]) -> Credentials | None:
-    """What the first of the user's own credential files says of a registry."""
-    for path in auth_files:
-        try:
-            credentials = credentials_for(reference, path.read_bytes())
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise HostError("cannot read the credentials", at=str(path), because=str(error)) from error
-        if credentials is not None:
-            return credentials
-    return None

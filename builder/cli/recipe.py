@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from builder.app import accept, build, push_image, read_lock
+from builder.app import accept, build, describe, push_image, read_lock
 from builder.cli.options import recipe_options, settings_options
-from builder.cli.start import begin
+from builder.cli.start import begin, reaching
 from builder.profiles import with_profile
-from builder.settings import auth_files, source_date_epoch
+from builder.settings import source_date_epoch
 from builder.wiring import open_tools
 
 
@@ -23,6 +24,7 @@ from builder.wiring import open_tools
 @click.option("--locked", is_flag=True, help="Never resolve: a missing or stale lock is an error.")
 @click.option("--output", default="dist", metavar="DIR", type=click.Path(path_type=Path), show_default=True)
 @click.option("--tag", metavar="TAG", help="The image's tag, in place of the recipe's.")
+@click.option("--no-attest", is_flag=True, help="Make and push no SBOM and no provenance.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of one line.")
 def command(
     recipe: str,
@@ -34,11 +36,13 @@ def command(
     *,
     plain_http: bool,
     locked: bool,
+    no_attest: bool,
     as_json: bool,
     **flags: str | None,
 ) -> None:
     """Build the image of RECIPE: a path, or the name of a recipe in ./recipes or of a shipped one.
 
+    Beside the image its SBOMs (SPDX, CycloneDX) and its provenance (SLSA) are written, as artifacts about it.
     With --push the finished image is verified before a byte of it leaves the machine (`ocibuild verify`).
 
     Prints one line: the image layout, or with --push each repository, and the manifest's digest.
@@ -48,20 +52,22 @@ def command(
         lock = read_lock(found, tools, locked=locked, epoch=source_date_epoch())
         lock = with_profile(found, lock, tools, locked=locked)
         built = build(found, lock, tools, output=output, tag=tag)
+        if not no_attest:
+            built = describe(found, lock, built, tools, overrides=overrides)
         if targets:
             accept(found, built, tools)
-        pushed = push_image(
-            built,
-            targets,
-            tools,
-            plain_http=plain_http,
-            auth_files=auth_files(),
-            trusted_realms=settings.trusted_realms.listed,
-        )
+        reach = reaching(tools, settings, plain_http=plain_http)
+        pushed = push_image(built, targets, tools, connect=reach)
     digest = str(built.descriptor.digest)
     names = [f"{reference.host}/{reference.repository}" for reference in pushed] or [str(built.layout)]
     if as_json:
-        value = {"layout": str(built.layout), "tag": built.tag, "digest": digest, "pushed": names if pushed else []}
+        value: dict[str, Any] = {
+            "layout": str(built.layout),
+            "tag": built.tag,
+            "digest": digest,
+            "pushed": names if pushed else [],
+        }
+        value["attached"] = [{"type": one.artifact_type, "digest": str(one.digest)} for one in built.attached]
         click.echo(json.dumps(value))
     else:
         for name in names:
