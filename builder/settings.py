@@ -10,16 +10,21 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from platformdirs import user_cache_path, user_config_path
 
 from builder.python.pip import PYPI
+from builder.registry.access import Access
+from builder.registry.accounts import Given, GivenFile
+from builder.registry.auth import Credentials
+from builder.registry.credentials import Place
 from rootfs.errors import UsageError
 
-APT = Path("/etc/apt")
+ETC = Path("/etc")
+APT = ETC / "apt"
 PIP = (Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"))
 _PREFIX = "OCIBUILD_"
 _DEFAULTS: Mapping[str, str] = {
@@ -47,8 +52,8 @@ class Settings:
     """All settings. `store` is a directory, mirrors are base URLs, `jobs` a number.
 
     `pypi` is the URL of a package index (PEP 503). `proxy` (URL), `no_proxy` (a list with commas), `ca_bundle` (a file
-    of PEM certificates) and `trusted_realms` (the hosts of token servers that may be told a registry's password, with
-    commas) may be empty."""
+    of PEM certificates) and `trusted_realms` (token servers that may be told a registry's password, with commas: `HOST`
+    for every registry, `REGISTRY=HOST` for one) may be empty."""
 
     store: Setting
     mirror: Setting
@@ -121,6 +126,22 @@ def _fallbacks(environment: Mapping[str, str], apt: Path, pip: Sequence[Path]) -
     }
 
 
+def registry_access(settings: Settings, environment: Mapping[str, str] | None = None) -> Access:
+    """What this user and host say about registries (docs/reference/credentials.md); UsageError when that is unclear."""
+    environment = os.environ if environment is None else environment
+    containers = _config_home(environment) / "containers"
+    files = auth_files(environment)
+    return Access(
+        sources=(*_named_account(environment), *_auth_text(environment), *files, *_ci_accounts(environment)),
+        files=tuple(files),
+        login_file=_login_file(files, environment),
+        trusted_realms=tuple(settings.trusted_realms.listed),
+        realms_file=_config_home(environment) / "ocibuild" / "realms.json",
+        certificates=tuple(certs_directories(environment)),
+        registries=tuple(_registries_conf(containers, environment)),
+    )
+
+
 def auth_files(environment: Mapping[str, str] | None = None) -> list[Path]:
     """Where the user's registry credentials may lie, best first (containers-auth.json(5), docker's config.json)."""
     environment = os.environ if environment is None else environment
@@ -128,9 +149,74 @@ def auth_files(environment: Mapping[str, str] | None = None) -> list[Path]:
     if named:
         return [Path(named)]
     runtime = environment.get("XDG_RUNTIME_DIR")
-    containers = [Path(runtime) / "containers/auth.json"] if runtime else []
+    primary = Path(runtime) / "containers" if runtime else Path("/run/containers") / str(os.getuid())
     docker = environment.get("DOCKER_CONFIG")
-    return [*containers, (Path(docker) if docker else Path.home() / ".docker") / "config.json"]
+    return [
+        primary / "auth.json",
+        _config_home(environment) / "containers/auth.json",
+        (Path(docker) if docker else Path.home() / ".docker") / "config.json",
+    ]
+
+
+def certs_directories(environment: Mapping[str, str] | None = None) -> list[Path]:
+    """Where a registry's certificates may lie, best first (containers-certs.d(5), and the same of docker)."""
+    environment = os.environ if environment is None else environment
+    return [place / name / "certs.d" for place in (_config_home(environment), ETC) for name in ("containers", "docker")]
+
+
+def _config_home(environment: Mapping[str, str]) -> Path:
+    named = environment.get("XDG_CONFIG_HOME")
+    return Path(named) if named else Path.home() / ".config"
+
+
+def _login_file(files: Sequence[Path], environment: Mapping[str, str]) -> Path:
+    """Where `login` keeps an account: the first file there is, else one that podman reads and that can be made."""
+    makeable = files[0] if len(files) == 1 or environment.get("XDG_RUNTIME_DIR") else files[1]
+    return next((path for path in files if path.exists()), makeable)
+
+
+def _registries_conf(containers: Path, environment: Mapping[str, str]) -> list[Path]:
+    """registries.conf(5) and what is dropped beside it, the best last."""
+    own = containers / "registries.conf"
+    named = environment.get("CONTAINERS_REGISTRIES_CONF")
+    main = Path(named) if named else own if own.exists() else ETC / "containers/registries.conf"
+    places = (ETC / "containers/registries.conf.d", containers / "registries.conf.d")
+    return [main, *(path for place in places for path in sorted(place.glob("*.conf")))]
+
+
+def _named_account(environment: Mapping[str, str]) -> list[Given]:
+    """OCIBUILD_REGISTRY with its user and password."""
+    names = ("OCIBUILD_REGISTRY", "OCIBUILD_REGISTRY_USER", "OCIBUILD_REGISTRY_PASSWORD")
+    host, user, password = (environment.get(name, "") for name in names)
+    if not user and not password:
+        return []
+    if not host or not user or not password:
+        missing = next(name for name in names if not environment.get(name))
+        raise UsageError(f"{missing} is not set", hint=f"set all three: {', '.join(names)}")
+    credentials = Credentials.of(user, password, names[2])
+    return [Given(host=Place.parse(host).host, credentials=credentials)]
+
+
+def _auth_text(environment: Mapping[str, str]) -> list[GivenFile]:
+    text = environment.get("DOCKER_AUTH_CONFIG")
+    return [GivenFile(name="DOCKER_AUTH_CONFIG", text=text)] if text else []
+
+
+def _ci_accounts(environment: Mapping[str, str]) -> list[Given]:
+    """The account of a CI job at the registry of its own server (GitLab's, GitHub's)."""
+    found = []
+    host, token = environment.get("CI_REGISTRY"), environment.get("CI_JOB_TOKEN")
+    password = environment.get("CI_REGISTRY_PASSWORD")
+    user = environment.get("CI_REGISTRY_USER") if password else "gitlab-ci-token"
+    if environment.get("GITLAB_CI") and host and user and (password or token):
+        name = "CI_REGISTRY_PASSWORD" if password else "CI_JOB_TOKEN"
+        server = frozenset(filter(None, [environment.get("CI_SERVER_HOST")]))  # its token server (GitLab's /jwt/auth)
+        own = replace(Credentials.of(user, password or token or "", name), realms=server)
+        found.append(Given(host=Place.parse(host).host, credentials=own))
+    actor, token = environment.get("GITHUB_ACTOR"), environment.get("GITHUB_TOKEN")
+    if environment.get("GITHUB_ACTIONS") and actor and token:
+        found.append(Given(host="ghcr.io", credentials=Credentials.of(actor, token, "GITHUB_TOKEN")))
+    return found
 
 
 def source_date_epoch(environment: Mapping[str, str] | None = None) -> int | None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from builder.settings import Settings
+from builder.registry.certs import certificates
+from builder.settings import Settings, certs_directories
 from builder.tools import Tools
 from rootfs.ports import Reporter
 from rootfs.sandbox.namespaces import NamespaceSandbox
@@ -17,16 +19,22 @@ from rootfs.store import DiskStore
 from rootfs.transport import HttpTransport
 
 
+def open_transport(settings: Settings) -> HttpTransport:
+    """The real transport, as the settings say; close it, or use it in a `with`."""
+    proxy = settings.proxy.value
+    return HttpTransport(
+        verify=Path(settings.ca_bundle.value) if settings.ca_bundle.value else None,
+        proxies={"http": proxy, "https": proxy} if proxy else None,
+        no_proxy=settings.no_proxy.listed,
+        tls=partial(certificates, directories=certs_directories()),
+    )
+
+
 @contextmanager
 def open_tools(settings: Settings, reporter: Reporter) -> Iterator[Tools]:
     """The real ports, as the settings say."""
     store = Path(settings.store.value)
-    proxy = settings.proxy.value
-    with HttpTransport(
-        verify=Path(settings.ca_bundle.value) if settings.ca_bundle.value else None,
-        proxies={"http": proxy, "https": proxy} if proxy else None,
-        no_proxy=settings.no_proxy.listed,
-    ) as transport:
+    with open_transport(settings) as transport:
         yield Tools(
             store=DiskStore(store),
             transport=transport,

@@ -9,7 +9,7 @@ from pathlib import Path
 from builder.app import Found, connect, find_recipe
 from builder.images import Connect
 from builder.progress import make_reporter
-from builder.settings import Settings, auth_files, read_settings
+from builder.settings import Settings, read_settings, registry_access
 from builder.tools import Tools
 from rootfs.ports import Reporter
 
@@ -23,11 +23,5 @@ def begin(
 
 
 def reaching(tools: Tools, settings: Settings, *, plain_http: bool) -> Connect:
-    """The way to registries, with the user's own credentials."""
-    return partial(
-        connect,
-        tools=tools,
-        plain_http=plain_http,
-        auth_files=auth_files(),
-        trusted_realms=settings.trusted_realms.listed,
-    )
+    """The way to registries, with the user's own accounts."""
+    return partial(connect, tools=tools, access=registry_access(settings), plain_http=plain_http)

@@ -1,40 +1,44 @@
 """Who we are to a registry: challenges, credentials and tokens (RFC 9110 section 11, RFC 7617, and distribution's
-token authentication, docs/content/spec/auth/token.md).
+token authentication, docs/content/spec/auth/token.md and oauth.md).
 
-Law: no I/O. The token dialogue is a generator that yields requests and receives responses; the caller reads files.
+Law: no I/O. The token dialogue is a generator that yields requests and receives responses; an account is looked up by
+the caller's function, and only when a registry has asked for one.
 A secret belongs to one registry: it goes to that host, to a token server (realm) on that host, or to one that was
-named as trusted. A realm is https, but for a registry that itself is asked for over plain http.
+named as trusted for it. A realm is https, but for a registry that itself is asked for over plain http.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
+import math
 import re
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit
 
-from builder.registry.reference import Reference
+from builder.registry.reference import common_host, is_loopback
 from builder.registry.refusal import refusal
 from rootfs.errors import TransferError
 from rootfs.ports import Request, Response
-from rootfs.url import origin, redact, without_user
+from rootfs.url import origin, redact, split, without_user
 
+CLIENT = "ocibuild"
+TOKEN_USER = "<token>"  # noqa: S105 (the user name by which docker marks an identity token)
 _TOKEN_LIMIT = 1 << 20
 _TOKEN = re.compile(r"[!-~]+\Z")
 _LIFETIME = 60.0  # seconds, when the token server does not say (token.md, `expires_in`)
+_NO_GET = (404, 405)
 
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _SCHEME = re.compile(rf"\s*({_NAME})(?:\s+|$|(?=,))(?!\s*=)")
 _PARAMETER = re.compile(rf'\s*({_NAME})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_NAME}))\s*')
 
 # Token servers that a registry is known to have on another host.
-_KNOWN_REALMS = {"registry-1.docker.io": frozenset({"auth.docker.io"})}
-# The names under which docker's config.json knows a host.
-_CONFIG_NAMES = {"docker.io": ("index.docker.io", "registry-1.docker.io"), "index.docker.io": ("docker.io",)}
+_KNOWN_REALMS = {
+    "registry-1.docker.io": frozenset({"auth.docker.io"}),
+    "registry.gitlab.com": frozenset({"gitlab.com"}),
+}
 
 
 class Secret:
@@ -55,6 +59,9 @@ class Secret:
     def __str__(self) -> str:
         return "***"
 
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and self._text == other.reveal()
 
@@ -64,15 +71,32 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """An account at one registry."""
+    """An account at one registry: a user and a password, or an identity token (an OAuth2 refresh token).
+
+    `source` says where they were found; `realms` are hosts of token servers that came with them as theirs.
+    """
 
     username: str
     password: Secret
+    identity_token: Secret | None = None
+    source: str = field(default="", compare=False)
+    realms: frozenset[str] = field(default=frozenset(), compare=False)
 
-    def basic(self) -> str:
+    @classmethod
+    def of(cls, username: str, secret: str, source: str = "") -> Credentials:
+        """What docker's tools call a user name and a secret: the name `<token>` says that it is an identity token."""
+        if username == TOKEN_USER:
+            return cls(username=username, password=Secret(""), identity_token=Secret(secret), source=source)
+        return cls(username=username, password=Secret(secret), source=source)
+
+    def basic(self) -> Secret:
         """The Authorization header of the Basic scheme (RFC 7617)."""
         pair = f"{self.username}:{self.password.reveal()}".encode()
-        return f"Basic {base64.b64encode(pair).decode()}"
+        return Secret(f"Basic {base64.b64encode(pair).decode()}")
+
+
+Account = Credentials | Callable[[], Credentials | None] | None
+"""The account at a registry, or how to look it up; it may turn out that there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,112 +132,135 @@ class Challenge:
         return tuple(cls(scheme=scheme, parameters=parameters) for scheme, parameters in found)
 
 
-def credentials_for(reference: Reference, config: bytes) -> Credentials | None:
-    """The account for a repository in the bytes of docker's config.json or podman's auth.json; None when there is none.
-
-    The longest key that is the host and the beginning of the repository wins (containers-auth.json.5).
-    TransferError when the file, or the entry, cannot be read.
-    """
-    try:
-        value = json.loads(config)
-        accounts = value.get("auths") or {}
-        entries = {_config_key(key): entry for key, entry in accounts.items()}
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise _unreadable("it is not docker's config.json") from error
-    parts = reference.repository.split("/")
-    for host in (reference.host, *_CONFIG_NAMES.get(reference.host, ())):
-        for length in range(len(parts), -1, -1):
-            if entry := entries.get("/".join((host, *parts[:length]))):
-                return _credentials(entry)
-    return None
-
-
-def _credentials(entry: Any) -> Credentials:
-    if not isinstance(entry, dict):
-        raise _unreadable("an entry of `auths` is not an object")
-    if entry.get("identitytoken"):
-        raise _unreadable("its identity token is of a kind ocibuild does not speak yet")
-    username, password = entry.get("username"), entry.get("password")
-    if entry.get("auth"):
-        try:
-            username, _, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
-        except (ValueError, TypeError, binascii.Error):
-            raise _unreadable("an `auth` in it is not base64 of user:password") from None
-    if not isinstance(username, str) or not isinstance(password, str):
-        raise _unreadable("an entry of `auths` has no user and password")
-    return Credentials(username=username, password=Secret(password.rstrip("\0")))
-
-
-def _unreadable(because: str) -> TransferError:
-    return TransferError(
-        "the registry's credentials cannot be read", because=because, hint="log in again, with a password or a token"
-    )
-
-
-def _config_key(key: str) -> str:
-    """`https://host/v1/` and `host` are one key."""
-    bare = key.partition("://")[2] or key
-    return re.sub(r"/(v[12])?/?\Z", "", bare)
+def scope_of(repository: str, access: str) -> str:
+    """What a token allows: `access` is `pull`, or `push`, which is to pull as well (token.md, "Resource Scope")."""
+    return f"repository:{repository}:{'pull' if access == 'pull' else 'pull,push'}"
 
 
 def authorize(
     challenges: Sequence[Challenge],
     *,
     registry: str,
-    credentials: Credentials | None,
+    credentials: Account,
     trusted_realms: Iterable[str] = (),
+    scopes: Iterable[str] = (),
 ) -> Generator[Request, Response, Token]:
-    """The dialogue that answers a 401 of the registry at this URL: Bearer when offered, else Basic."""
+    """The dialogue that answers a 401 of the registry at this URL: Bearer when offered, else Basic.
+
+    `scopes` are wanted beside those the challenge names, so that one token does for a push that begins by looking what
+    is there. TransferError when it fails, or would betray a secret.
+    """
     offered = {challenge.scheme: challenge for challenge in reversed(challenges)}
     if bearer := offered.get("bearer"):
-        return (yield from _bearer(bearer, registry, credentials, frozenset(trusted_realms)))
+        return (yield from _bearer(bearer, registry, credentials, frozenset(trusted_realms), scopes))
     if "basic" not in offered:
         names = ", ".join(challenge.scheme for challenge in challenges) or "none"
         raise TransferError(
             "no common way to log in", at=redact(registry), because=f"the registry offers: {names[:200]}"
         )
-    if credentials is None:
+    account = _known(credentials)
+    if account is None or account.identity_token:
         raise TransferError(
             "the registry wants a user and a password",
             at=redact(registry),
-            because="there are none for this host",
-            hint="log in to the registry: credentials come from docker's config.json",
+            because="there are none for this host" if account is None else f"{account.source} has an identity token",
+            hint=f"log in to the registry: `{_login(registry)}`",
         )
-    return Token(header=Secret(credentials.basic()))
+    return Token(header=account.basic())
+
+
+def _known(credentials: Account) -> Credentials | None:
+    return credentials if credentials is None or isinstance(credentials, Credentials) else credentials()
 
 
 def _bearer(
-    challenge: Challenge, registry: str, credentials: Credentials | None, trusted: frozenset[str]
+    challenge: Challenge, registry: str, credentials: Account, trusted: frozenset[str], scopes: Iterable[str]
 ) -> Generator[Request, Response, Token]:
-    realm = without_user(challenge.parameters.get("realm", ""))
-    _check_realm(realm, registry, credentials is not None, trusted)
-    query = [("service", challenge.parameters["service"])] if "service" in challenge.parameters else []
-    query += [("scope", scope) for scope in challenge.parameters.get("scope", "").split()]
-    url = f"{realm}{'&' if urlsplit(realm).query else '?'}{urlencode(query)}"
-    headers = {"Authorization": credentials.basic()} if credentials else {}
-    response = yield Request(method="GET", url=url, headers=headers)
+    realm = challenge.parameters.get("realm", "")
+    _check_scheme(realm, registry)
+    realm = without_user(realm)
+    account = _known(credentials)
+    if account is not None:
+        _check_host(realm, registry, trusted | account.realms)
+    service = [("service", challenge.parameters["service"])] if "service" in challenge.parameters else []
+    wanted = _merged([*challenge.parameters.get("scope", "").split(), *scopes])
+    if account is not None and account.identity_token:
+        grant = {"grant_type": "refresh_token", "refresh_token": account.identity_token.reveal()}
+        response = yield _oauth(realm, grant, service, wanted)
+    else:
+        url = f"{realm}{'&' if urlsplit(realm).query else '?'}{urlencode([*service, *(('scope', s) for s in wanted)])}"
+        headers = {"Authorization": account.basic().reveal()} if account else {}
+        response = yield Request(method="GET", url=url, headers=headers)
+        if account is not None and response.status in _NO_GET:
+            grant = {"grant_type": "password", "username": account.username, "password": account.password.reveal()}
+            response = yield _oauth(realm, grant, service, wanted)
     if response.status != 200:
-        raise refusal(response, "a token")
+        raise _refused(response, registry, account)
     return _token(response)
 
 
-def _check_realm(realm: str, registry: str, secret: bool, trusted: frozenset[str]) -> None:
-    """Refuse a token server that may not be asked, or may not be told the password."""
+def _merged(scopes: Iterable[str]) -> list[str]:
+    """One scope for each resource, with all its actions."""
+    resources: dict[str, dict[str, None]] = {}
+    for scope in scopes:
+        name, _, actions = scope.rpartition(":")
+        resources.setdefault(name, {}).update(dict.fromkeys(actions.split(",")))
+    return [f"{name}:{','.join(actions)}" for name, actions in resources.items()]
+
+
+def _oauth(realm: str, grant: Mapping[str, str], service: list[tuple[str, str]], scopes: Sequence[str]) -> Request:
+    """The form of an OAuth2 token request (oauth.md); the transport follows no redirect of a POST."""
+    form = [*grant.items(), *service, ("client_id", CLIENT), *([("scope", " ".join(scopes))] if scopes else [])]
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    return Request(method="POST", url=realm, headers=headers, body=urlencode(form).encode())
+
+
+def _refused(response: Response, registry: str, account: Credentials | None) -> TransferError:
+    error = refusal(response, "a token")
+    if response.status in (400, 401, 403):
+        whose = "without an account" if account is None else f"with the account of {account.source or 'this registry'}"
+        error.because = f"{error.because} ({whose})"
+        error.hint = f"log in to the registry: `{_login(registry)}`"
+    return error
+
+
+def _check_scheme(realm: str, registry: str) -> None:
+    """Refuse a token server that may not be asked at all: others could read the answer."""
     scheme, host, _ = origin(realm)
     own_scheme, own_host, _ = origin(registry)
-    if scheme != "https" and not (own_scheme == "http" and host == own_host):
+    same = host == own_host or (is_loopback(host) and is_loopback(own_host))
+    if scheme != "https" and not (own_scheme == "http" and same):
         raise TransferError(
             "the registry's token server is not safe to ask",
             at=redact(registry),
             because=f"{redact(realm)} is not https",
         )
-    if secret and host not in {own_host, *trusted, *_KNOWN_REALMS.get(own_host, ())}:
+
+
+def _check_host(realm: str, registry: str, trusted: frozenset[str]) -> None:
+    """Refuse a token server that may not be told the secret (a trusted one is `HOST`, or `HOST:PORT` for that port)."""
+    _, host, port = origin(realm)
+    _, own_host, _ = origin(registry)
+    if host == own_host or (is_loopback(host) and is_loopback(own_host)):
+        return
+    if not {host, f"{host}:{port}"} & {*trusted, *_KNOWN_REALMS.get(own_host, ())}:
+        named = host if split(realm).port is None else f"{host}:{port}"
         raise TransferError(
             "the password was not sent to another host",
             at=redact(registry),
             because=f"the registry wants it sent to its token server {redact(realm)}",
-            hint=f"if that server belongs to the registry, add {host} to `trusted_realms` in the settings",
+            hint=f"if that server belongs to the registry: `{_login(registry, realm=named)}`",
         )
+
+
+def _login(registry: str, realm: str = "") -> str:
+    """The command that logs in to the registry at this URL."""
+    parts = split(registry)
+    host = common_host(parts.netloc.rpartition("@")[2])
+    plain = parts.scheme == "http" and not is_loopback(host)
+    return " ".join(
+        ["ocibuild login", *(["--realm", realm] if realm else []), *(["--plain-http"] if plain else []), host]
+    )
 
 
 def _token(response: Response) -> Token:
@@ -221,8 +268,9 @@ def _token(response: Response) -> Token:
         value = json.loads(response.read(_TOKEN_LIMIT))
         text = value.get("token") or value.get("access_token")
         lifetime = float(value.get("expires_in") or _LIFETIME)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise TransferError("the token server's answer cannot be read", at=redact(response.url)) from error
     if not isinstance(text, str) or not _TOKEN.match(text):
         raise TransferError("the token server's answer holds no token", at=redact(response.url))
+    lifetime = max(0.0, lifetime) if math.isfinite(lifetime) else _LIFETIME
     return Token(header=Secret(f"Bearer {text}"), lifetime=lifetime)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, UsageError
@@ -20,6 +21,22 @@ _LONGEST_NAME = 255
 
 # Hosts whose API answers under another name.
 _API_HOSTS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
+_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
+
+
+def common_host(host: str) -> str:
+    """The host's name in lower case, and one name for the several that Docker's Hub has."""
+    return _HUB[0] if host.lower() in _HUB else host.lower()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, with or without a port, is this machine: `localhost`, 127.0.0.0/8 or ::1."""
+    bare = host[1:].partition("]")[0] if host.startswith("[") else host
+    name = bare if bare.count(":") > 1 else bare.partition(":")[0]
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name.lower() == "localhost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from builder.settings import auth_files, read_settings, source_date_epoch
+from builder.registry.access import Access
+from builder.registry.accounts import Given, GivenFile
+from builder.registry.auth import Credentials
+from builder.settings import auth_files, read_settings, registry_access, source_date_epoch
 from rootfs.errors import UsageError
 
 DEB822 = "Types: deb\nURIs: http://mirror.test/debian\nSuites: trixie\n\nTypes: deb\nURIs: http://sec.test/debian-security/\n"
@@ -140,10 +144,121 @@ def test_a_bad_config_file_is_refused_with_its_path(apt: Path, config: Path, tex
 
 def test_credentials_are_looked_for_where_the_users_tools_keep_them() -> None:
     assert auth_files({"REGISTRY_AUTH_FILE": "/a"}) == [Path("/a")]
-    assert auth_files({"XDG_RUNTIME_DIR": "/r", "DOCKER_CONFIG": "/d"}) == [
+    assert auth_files({"XDG_RUNTIME_DIR": "/r", "XDG_CONFIG_HOME": "/c", "DOCKER_CONFIG": "/d"}) == [
         Path("/r/containers/auth.json"),
+        Path("/c/containers/auth.json"),
         Path("/d/config.json"),
     ]
+    assert auth_files({}) == [
+        Path(f"/run/containers/{os.getuid()}/auth.json"),
+        Path.home() / ".config/containers/auth.json",
+        Path.home() / ".docker/config.json",
+    ]
+
+
+def access(apt: Path, environment: dict[str, str]) -> Access:
+    return registry_access(read_settings({}, environment=environment, apt=apt, pip=()), environment)
+
+
+def test_a_login_writes_the_file_there_is_or_one_that_podman_reads(apt: Path, config: Path, tmp_path: Path) -> None:
+    docker, runtime, home = tmp_path / "docker", tmp_path / "run", tmp_path / "c"
+    base = {"XDG_CONFIG_HOME": str(home), "DOCKER_CONFIG": str(docker)}
+    assert access(apt, base).login_file == home / "containers/auth.json"
+    assert access(apt, {**base, "XDG_RUNTIME_DIR": str(runtime)}).login_file == runtime / "containers/auth.json"
+    docker.mkdir()
+    (docker / "config.json").write_text("{}")
+    assert access(apt, {**base, "XDG_RUNTIME_DIR": str(runtime)}).login_file == docker / "config.json"
+    assert access(apt, {**base, "REGISTRY_AUTH_FILE": "/a"}).login_file == Path("/a")
+
+
+GITLAB = {"GITLAB_CI": "true", "CI_REGISTRY": "registry.example.org", "CI_SERVER_HOST": "gitlab.example.org"}
+GITHUB = {"GITHUB_ACTIONS": "true", "GITHUB_ACTOR": "me", "GITHUB_TOKEN": "hush"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "host", "user", "source"),
+    [
+        ({"CI_JOB_TOKEN": "hush", **GITLAB}, "registry.example.org", "gitlab-ci-token", "CI_JOB_TOKEN"),
+        (
+            {"CI_JOB_TOKEN": "x", "CI_REGISTRY_USER": "u", "CI_REGISTRY_PASSWORD": "hush", **GITLAB},
+            "registry.example.org",
+            "u",
+            "CI_REGISTRY_PASSWORD",
+        ),
+        (GITHUB, "ghcr.io", "me", "GITHUB_TOKEN"),
+        (
+            {"OCIBUILD_REGISTRY": "R.example.org:5000", "OCIBUILD_REGISTRY_USER": "u"}
+            | {"OCIBUILD_REGISTRY_PASSWORD": "hush", "DOCKER_AUTH_CONFIG": "{}"},
+            "r.example.org:5000",
+            "u",
+            "OCIBUILD_REGISTRY_PASSWORD",
+        ),
+    ],
+)
+def test_accounts_of_variables(
+    apt: Path, config: Path, environment: dict[str, str], host: str, user: str, source: str
+) -> None:
+    found = access(apt, environment)
+    assert "hush" not in repr(found)
+    given = next(one for one in found.sources if isinstance(one, Given))
+    assert given == Given(host=host, credentials=Credentials.of(user, "hush"))
+    assert given.credentials.source == source
+    assert given.credentials.realms == ({"gitlab.example.org"} if "GITLAB_CI" in environment else set())
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {**GITLAB},
+        {**GITLAB, "CI_JOB_TOKEN": "x", "GITLAB_CI": ""},
+        {**GITLAB, "CI_JOB_TOKEN": "x", "CI_REGISTRY": ""},
+        {**GITHUB, "GITHUB_ACTIONS": ""},
+        {**GITHUB, "GITHUB_TOKEN": ""},
+        {"OCIBUILD_REGISTRY": "r.example.org"},
+    ],
+)
+def test_variables_that_name_no_account(apt: Path, config: Path, environment: dict[str, str]) -> None:
+    assert not [one for one in access(apt, environment).sources if isinstance(one, Given)]
+
+
+def test_the_order_of_the_sources(apt: Path, config: Path) -> None:
+    named = {f"OCIBUILD_REGISTRY{name}": "r.example.org" for name in ("", "_USER", "_PASSWORD")}
+    own, text, *files, ci = access(apt, {**GITHUB, **named, "DOCKER_AUTH_CONFIG": '{"hush": 1}'}).sources
+    assert isinstance(own, Given)
+    assert text == GivenFile(name="DOCKER_AUTH_CONFIG", text='{"hush": 1}')
+    assert "hush" not in repr(text)
+    assert len(files) == 3
+    assert all(isinstance(path, Path) for path in files)
+    assert isinstance(ci, Given)
+    assert ci.host == "ghcr.io"
+
+
+def test_half_an_account_is_refused(apt: Path, config: Path) -> None:
+    with pytest.raises(UsageError, match="OCIBUILD_REGISTRY is not set"):
+        access(apt, {"OCIBUILD_REGISTRY_USER": "u", "OCIBUILD_REGISTRY_PASSWORD": "hush"})
+
+
+def test_certificates_and_registries_of_the_user_go_before_the_hosts(apt: Path, config: Path, tmp_path: Path) -> None:
+    home = tmp_path / "c"
+    environment = {"XDG_CONFIG_HOME": str(home)}
+    found = access(apt, environment)
+    assert found.certificates == (
+        home / "containers/certs.d",
+        home / "docker/certs.d",
+        Path("/etc/containers/certs.d"),
+        Path("/etc/docker/certs.d"),
+    )
+    assert found.registries[0] == Path("/etc/containers/registries.conf")
+    drop = home / "containers/registries.conf.d"
+    drop.mkdir(parents=True)
+    for name in ("b.conf", "a.conf", "c.txt"):
+        (drop / name).touch()
+    (home / "containers/registries.conf").touch()
+    found = access(apt, environment)
+    assert found.registries[0] == home / "containers/registries.conf"
+    assert found.registries[-2:] == (drop / "a.conf", drop / "b.conf")
+    assert access(apt, {**environment, "CONTAINERS_REGISTRIES_CONF": "/x"}).registries[0] == Path("/x")
+    assert found.realms_file == home / "ocibuild/realms.json"
 
 
 def test_source_date_epoch_is_a_number_or_nothing() -> None:
