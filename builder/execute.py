@@ -6,14 +6,15 @@ ports. A result is linked to its key only when it is whole, so whatever stops a 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
-from importlib.resources import files
+from typing import Any
 
 from builder.compiling import KINDS as COMPILING
 from builder.compiling import run_stage
+from builder.layering import installed_parts, layers_from_bytes, one_layer, package_layers
+from builder.oci.annotations import CREATED, VERSION
 from builder.oci.check import check_image
 from builder.oci.config import ImageConfig, rfc3339
 from builder.oci.descriptor import Platform
@@ -23,7 +24,6 @@ from builder.oci.manifest import Manifest
 from builder.oci.tar import archive
 from builder.plan import Step, rules_of
 from builder.python.acceptance import LEFT_OUT
-from builder.python.register import Registration, registered
 from builder.tools import Tools
 from builder.work import alone, place_of, result, result_tree
 from rootfs.architecture import Architecture
@@ -40,7 +40,6 @@ from rootfs.slim import slim
 from rootfs.tree import Tree, blobs_of, directory, file
 
 MOUNT_POINTS = ("build", "pip")
-_LDCONFIG = ("usr/sbin/ldconfig", "sbin/ldconfig")
 _UNPACK = "unpack .debs"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -96,19 +95,17 @@ def _references(kind: str, data: bytes, store: Store) -> Iterator[Digest]:
                 yield child.digest
         case "layer":
             yield Layer.from_bytes(data).descriptor.digest
+        case "layers":
+            for layer in layers_from_bytes(data):
+                yield layer.descriptor.digest
         case "train":  # counters, in one blob
             pass
         case "install":
-            for digest in _parts(data).values():
+            for digest in installed_parts(data).values():
                 yield digest
                 yield from blobs_of(read_blob(store, digest))
         case _:  # a Tree, or a fragment, which ends in one
             yield from blobs_of(data)
-
-
-def _parts(data: bytes) -> dict[str, Digest]:
-    """What was installed: the digest of each part's Tree, by name."""
-    return {name: Digest.parse(text) for name, text in json.loads(data).items()}
 
 
 def _run_all(steps: list[Step], tools: Tools, arriving: Mapping[Digest, Future[None]]) -> None:
@@ -231,32 +228,6 @@ def _archive(step: Step, tools: Tools) -> Digest:
     return pack(tree, store, created_by="", epoch=epoch, compression=compression, lowest=True).descriptor.digest
 
 
-def _layer(step: Step, tools: Tools) -> Digest:
-    parameters, store = step.parameters, tools.store
-    content = read_blob(store, result(step.inputs[0], store))
-    if step.inputs[0].kind == "install":
-        content = read_blob(store, _parts(content)[parameters["part"]])
-    tree = Tree.from_bytes(content)
-    if len(step.inputs) > 1:
-        below = result_tree(step.inputs[1], store)
-        if said := parameters["register"]:
-            said = Registration(**{**said, "depends": tuple(said["depends"])})
-            if not any(path in below for path in _LDCONFIG):
-                reader = files("builder.python").joinpath("ldconfig.py").read_bytes()
-                tree = tree.with_entries([file(_LDCONFIG[0], reader, 0o755)])
-            tree = registered(tree, below, said, store)
-        tree = tree.dated(parameters["epoch"]).changes_since(below)
-    layer = pack(
-        tree,
-        store,
-        created_by=parameters["created_by"],
-        epoch=parameters["epoch"],
-        compression=parameters["compression"],
-        lowest=len(step.inputs) == 1,
-    )
-    return store.put([layer.to_bytes()]).digest
-
-
 def _image(step: Step, tools: Tools) -> Digest:
     parameters, store = step.parameters, tools.store
     said, epoch, version = parameters["image"], parameters["epoch"], parameters["python"]
@@ -269,24 +240,42 @@ def _image(step: Step, tools: Tools) -> Digest:
         cmd=tuple(said["cmd"]),
         user=said["user"],
         working_dir=said["workdir"],
+        exposed_ports=tuple(sorted(said.get("expose", ()))),
+        volumes=tuple(sorted(said.get("volumes", ()))),
+        stop_signal=said.get("stop_signal", ""),
+        healthcheck=_healthcheck(said.get("healthcheck")),
         labels={**({LEFT_OUT: ",".join(parameters["without"])} if parameters["without"] else {}), **said["labels"]},
     )
-    layers = [Layer.from_bytes(read_blob(store, result(before, store))) for before in step.inputs]
-    annotations = {
-        "org.opencontainers.image.created": rfc3339(epoch),
-        "org.opencontainers.image.version": version,
-    }
-    image = assemble(layers, config, annotations=annotations)
+    annotations = {CREATED: rfc3339(epoch), VERSION: version} | said.get("annotations", {})
+    image = assemble(
+        [layer for before in step.inputs for layer in _made(before, store)], config, annotations=annotations
+    )
     store.put([image.config])
     manifest = store.put([image.manifest])
     check_image(store, image.descriptor)
     return manifest.digest
 
 
+def _healthcheck(said: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Docker's `Healthcheck`: its times are nanoseconds."""
+    if said is None:
+        return {}
+    times = {"Interval": said["interval"], "Timeout": said["timeout"], "StartPeriod": said["start_period"]}
+    value = {"Test": ["CMD", *said["test"]], "Retries": said["retries"]}
+    return value | {name: seconds * 1_000_000_000 for name, seconds in times.items()}
+
+
+def _made(step: Step, store: Store) -> list[Layer]:
+    """The layers that a step has packed."""
+    data = read_blob(store, result(step, store))
+    return layers_from_bytes(data) if step.kind == "layers" else [Layer.from_bytes(data)]
+
+
 _WORK: Mapping[str, Callable[[Step, Tools], Digest]] = {
     "rootfs": _rootfs,
     "slim": _slim,
     "archive": _archive,
-    "layer": _layer,
+    "layer": one_layer,
+    "layers": package_layers,
     "image": _image,
 }

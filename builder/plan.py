@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from builder.budget import UPDATES
 from builder.lock import Lock, LockedPackage
 from builder.python.flags import Commands, Options, commands
 from builder.python.lines import line_of
@@ -25,7 +26,7 @@ from rootfs.errors import LockError, RecipeError
 from rootfs.slimrules import Rule, named, paths
 from rootfs.suite import sources_file
 
-REVISIONS = {"fragment": 2, "rootfs": 3, "slim": 2, "archive": 1, "layer": 2, "image": 2}
+REVISIONS = {"fragment": 2, "rootfs": 3, "slim": 2, "archive": 1, "layer": 2, "layers": 1, "image": 2}
 REVISIONS |= {"configure": 1, "instrument": 1, "train": 1, "compile": 2, "install": 5}
 
 
@@ -70,24 +71,9 @@ def make_plan(recipe: Recipe, lock: Lock) -> Step:
     """The step that makes the image; everything else hangs below it."""
     fragments = {package.digest: _fragment(package) for package in lock.package}
     base = _slimmed(recipe.base, _rootfs("runtime", recipe.base, lock, fragments))
-    installed = _installed(recipe, lock)
-    layers = [
-        _layer("base", base, recipe, lock, f"Debian {recipe.base.suite}: {len(lock.packages('runtime'))} packages"),
-        _layer(
-            "python",
-            installed,
-            recipe,
-            lock,
-            f"CPython {lock.python.version}, {recipe.python.variant}",
-            upon=base,
-            register=_registration(recipe, lock),
-        ),
-    ]
-    if recipe.python.pip:
-        layers.append(_layer("pip", installed, recipe, lock, "pip, from CPython's own source", upon=base))
-    image = msgspec.to_builtins(recipe.image)
+    layers = _layers(recipe, lock, base, _installed(recipe, lock), fragments)
     parameters = {
-        "image": image,
+        "image": recipe.image.said,
         "without": list(recipe.python.without),
         "python": lock.python.version,
         "suite": recipe.base.suite,
@@ -95,6 +81,31 @@ def make_plan(recipe: Recipe, lock: Lock) -> Step:
         "epoch": lock.epoch,
     }
     return Step(kind="image", title=f"image {recipe.name}", parameters=parameters, inputs=tuple(layers))
+
+
+def _layers(recipe: Recipe, lock: Lock, base: Step, installed: Step, fragments: Mapping[Digest, Step]) -> list[Step]:
+    """The steps that make the layers, lowest first; one step makes all when they go by package."""
+    suite, packages = recipe.base.suite, lock.packages("runtime")
+    parts = {"python": f"CPython {lock.python.version}, {recipe.python.variant}"}
+    if recipe.python.pip:
+        parts["pip"] = "pip, from CPython's own source"
+    registers = {"python": _registration(recipe, lock)}
+    if recipe.image.layering == "parts":
+        lowest = _layer("base", base, recipe, lock, f"Debian {suite}: {len(packages)} packages")
+        return [lowest] + [
+            _layer(part, installed, recipe, lock, said, upon=base, register=registers.get(part))
+            for part, said in parts.items()
+        ]
+    parameters = {
+        "parts": [{"part": part, "created_by": said, "register": registers.get(part)} for part, said in parts.items()],
+        "suite": suite,
+        "budget": recipe.image.budget,
+        "updates": str(Digest.of_value(dict(UPDATES))),
+        "compression": recipe.image.compression,
+        "epoch": lock.epoch,
+    }
+    inputs = (base, installed, *(fragments[package.digest] for package in packages))
+    return [Step(kind="layers", title="pack the layers", parameters=parameters, inputs=inputs)]
 
 
 def _fragment(package: LockedPackage) -> Step:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from builder.oci.annotations import fault_of
 from rootfs.digest import Digest
 from rootfs.errors import RecipeError
 
@@ -34,6 +35,11 @@ Name = Annotated[str, Meta(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_length=6
 Scripts = Literal["native", "run", "dpkg"]
 Variant = Literal["custom", "essential", "apt", "minbase"]
 Compression = Annotated[str, Meta(pattern=r"^(gzip|zstd)(:[0-9]{1,2})?$")]
+Port = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,4}/(tcp|udp|sctp)$")]
+Volume = Annotated[str, Meta(pattern=r"^/[^\0]*$", max_length=4096)]
+Signal = Annotated[str, Meta(pattern=r"^(SIG[A-Z0-9+-]+|[1-9][0-9]?)?$")]
+Budget = Annotated[int, Meta(ge=1, le=100)]
+Seconds = Annotated[int, Meta(ge=0, le=86400)]
 March = Annotated[str, Meta(pattern=r"^[a-z0-9.-]*$", max_length=32)]
 ModuleName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$", max_length=64)]
 PipVersion = Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=32)]
@@ -112,8 +118,22 @@ class Python(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     train_without: tuple[ModuleName, ...] = ()
 
 
+class Healthcheck(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[image.healthcheck]`: Docker's extension; the words of a command, and seconds (0: Docker's default)."""
+
+    test: Annotated[tuple[str, ...], Meta(min_length=1)]
+    interval: Seconds = 0
+    timeout: Seconds = 0
+    start_period: Seconds = 0
+    retries: Annotated[int, Meta(ge=0, le=100)] = 0
+
+
 class Image(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[image]`: the config of the image (image-spec, config.md) and its tag; `{version}` is CPython's."""
+    """`[image]`: the config of the image (image-spec, config.md), its layers and its tag; `{version}` is CPython's.
+
+    `annotations` are the manifest's, beside `created` and `version`. `layering`: `parts` is a layer each for the base,
+    the interpreter and pip; `packages` shares the base out by source package, among at most `budget` layers.
+    """
 
     tag: str
     compression: Compression = "gzip"
@@ -123,6 +143,25 @@ class Image(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     labels: dict[str, str] = {}
     user: str = ""
     workdir: str = ""
+    annotations: dict[str, str] = {}
+    expose: tuple[Port, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    stop_signal: Signal = ""
+    healthcheck: Healthcheck | None = None
+    layering: Literal["parts", "packages"] = "parts"
+    budget: Budget = 10
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The JSON value. Keys from `annotations` on are there when they say something: older digests stay right."""
+        value: dict[str, Any] = msgspec.to_builtins(self)
+        fields = msgspec.structs.fields(self)
+        later = fields[[one.name for one in fields].index("annotations") :]
+        plain = Image(tag="")
+        for one in later:
+            if getattr(self, one.name) == getattr(plain, one.name):
+                del value[one.name]
+        return value
 
 
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,7 +175,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def digest(self) -> Digest:
         """The digest of what the recipe says."""
-        return Digest.of_value(msgspec.to_builtins(self))
+        return Digest.of_value(msgspec.to_builtins(self) | {"image": self.image.said})
 
     @classmethod
     def parse(cls, data: bytes, *, at: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -151,9 +190,13 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for override in overrides:
             _override(table, override)
         try:
-            return msgspec.convert(table, cls)
+            recipe = msgspec.convert(table, cls)
         except msgspec.ValidationError as error:
             raise _explain(str(error), at) from error
+        for name, value in recipe.image.annotations.items():
+            if fault := fault_of(name, value):
+                raise RecipeError(f"image.annotations: {name} is not as it must be", at=at, because=fault)
+        return recipe
 
     def tag(self, version: str) -> str:
         """The image's tag, with `{version}` (CPython's) filled in; RecipeError for another placeholder."""
@@ -164,7 +207,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def _override(table: dict[str, Any], text: str) -> None:
-    """Set one value; the text is TOML for booleans and lists, else a string."""
+    """Set one value; the text is TOML for booleans, lists and the one number there is, else a string."""
     path, equals, value = text.partition("=")
     keys = path.split(".")
     if not equals or not all(keys):
@@ -173,7 +216,9 @@ def _override(table: dict[str, Any], text: str) -> None:
         table = table.setdefault(key, {})
         if not isinstance(table, dict):
             raise RecipeError(f"not an override: {text}", because=f"{key} is not a table")
-    literal = value[:1] in ("[", '"', "'") or value in ("true", "false")
+    literal = (
+        value[:1] in ("[", '"', "'") or value in ("true", "false") or (path == "image.budget" and value.isdecimal())
+    )
     try:
         table[keys[-1]] = tomllib.loads(f"value = {value}")["value"] if literal else value
     except tomllib.TOMLDecodeError as error:

@@ -33,6 +33,7 @@ class History:
 class ImageConfig:
     """An image's config. `created` is epoch seconds, `env` holds `NAME=value`, `exposed_ports` `8080/tcp`.
 
+    `volumes` are absolute paths; `healthcheck` is Docker's extension, as it stands there.
     `diff_ids` and `history` have the order of the layers, lowest first.
     """
 
@@ -45,7 +46,9 @@ class ImageConfig:
     working_dir: str = ""
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     exposed_ports: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
     stop_signal: str = ""
+    healthcheck: Mapping[str, Any] = field(default_factory=dict, hash=False)
     diff_ids: tuple[Digest, ...] = ()
     history: tuple[History, ...] = ()
 
@@ -75,7 +78,9 @@ class ImageConfig:
             working_dir=run.optional("WorkingDir", str) or "",
             labels=run.table("Labels"),
             exposed_ports=tuple(sorted(run.optional("ExposedPorts", dict) or ())),
+            volumes=tuple(sorted(run.optional("Volumes", dict) or ())),
             stop_signal=run.optional("StopSignal", str) or "",
+            healthcheck=run.optional("Healthcheck", dict) or {},
             diff_ids=rootfs.digests("diff_ids"),
             history=tuple(_history(Fields(value, at)) for value, at in fields.items("history")),
         )
@@ -90,7 +95,9 @@ class ImageConfig:
             "WorkingDir": self.working_dir,
             "Labels": dict(self.labels),
             "ExposedPorts": {port: {} for port in self.exposed_ports},
+            "Volumes": {path: {} for path in self.volumes},
             "StopSignal": self.stop_signal,
+            "Healthcheck": dict(self.healthcheck),
         }
         value: dict[str, Any] = {
             **self.platform.to_dict(),

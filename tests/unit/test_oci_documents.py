@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ FULL = Descriptor(
     annotations={"a": "b"},
     platform=ARM,
     artifact_type="application/x",
+    urls=("https://example.org/layer",),
 )
 MANIFEST_VALUE = Manifest(config=Descriptor.of(CONFIG, b"{}"), layers=(Descriptor.of(LAYER_GZIP, b"layer"),))
 
@@ -69,7 +71,7 @@ def test_descriptor_refuses_and_says_where(change: dict[str, Any], at: str) -> N
 
 
 def test_descriptor_ignores_what_it_does_not_know() -> None:
-    assert Descriptor.from_dict(FULL.to_dict() | {"urls": ["https://example.org"], "data": "eA=="}) == FULL
+    assert Descriptor.from_dict(FULL.to_dict() | {"data": "eA==", "x": 1}) == FULL
 
 
 def test_manifest_round_trip() -> None:
@@ -91,9 +93,27 @@ def test_index_round_trip() -> None:
     assert parse(INDEX, index.to_bytes()) == index
 
 
-def test_parse_knows_no_docker_types() -> None:
+@pytest.mark.parametrize(
+    ("value", "docker"),
+    [
+        (MANIFEST_VALUE, "application/vnd.docker.distribution.manifest.v2+json"),
+        (Index(manifests=(FULL,)), "application/vnd.docker.distribution.manifest.list.v2+json"),
+    ],
+)
+def test_docker_s_documents_are_read_as_what_they_are(value: Manifest | Index, docker: str) -> None:
+    data = replace(value, media_type=docker).to_bytes()
+    read = parse(docker, data)
+    assert (read.media_type, read.to_bytes(), read.children) == (docker, data, value.children)
+    with pytest.raises(IntegrityError, match="another one"):
+        parse(docker, value.to_bytes())
+
+
+def test_parse_refuses_what_it_does_not_know() -> None:
     with pytest.raises(IntegrityError, match="neither"):
-        parse("application/vnd.docker.distribution.manifest.v2+json", MANIFEST_VALUE.to_bytes())
+        parse("application/vnd.docker.container.image.v1+json", MANIFEST_VALUE.to_bytes())
+    with pytest.raises(IntegrityError, match="first schema") as caught:
+        parse("application/vnd.docker.distribution.manifest.v1+prettyjws", b"{}")
+    assert caught.value.hint
 
 
 def test_empty_config_needs_an_artifact_type() -> None:
@@ -147,7 +167,9 @@ CONFIG_VALUE = ImageConfig(
     working_dir="/srv",
     labels={"name": "value"},
     exposed_ports=("8080/tcp",),
+    volumes=("/data",),
     stop_signal="SIGINT",
+    healthcheck={"Test": ["CMD", "true"], "Interval": 1_000_000_000},
     diff_ids=(Digest.of(b"1"),),
     history=(History(created=0, created_by="one", comment="c"), History(created_by="two", empty_layer=True)),
 )

@@ -106,6 +106,57 @@ def test_the_digest_is_of_what_is_said_not_of_how() -> None:
     assert parse().digest != parse(SMALL, "python.version=3.14.7").digest
 
 
+def test_keys_that_came_later_count_only_when_they_say_something() -> None:
+    """A lock made before there was such a key still fits."""
+    assert "layering" not in parse().image.said
+    assert parse().digest == parse(SMALL, "image.layering=parts", "image.budget=10").digest
+    assert parse().digest == Digest.of_value(
+        msgspec.to_builtins(parse())
+        | {"image": {n: v for n, v in msgspec.to_builtins(parse().image).items() if n in OLDER}}
+    )
+    for override in ("image.layering=packages", "image.budget=3", "image.stop_signal=SIGINT", 'image.expose=["1/tcp"]'):
+        assert parse(SMALL, override).digest != parse().digest
+
+
+OLDER = ("tag", "compression", "entrypoint", "cmd", "env", "labels", "user", "workdir")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'annotations = { "org.opencontainers.image.licenses" = "MIT," }',
+        'annotations = { "org.opencontainers.image.licence" = "MIT" }',
+        'annotations = { "org.opencontainers.image.created" = "today" }',
+        'expose = ["80"]',
+        'volumes = ["data"]',
+        'stop_signal = "TERM"',
+        "budget = 0",
+        "budget = 101",
+        'layering = "files"',
+        "healthcheck = { test = [] }",
+        'healthcheck = { test = ["x"], interval = "1s" }',
+    ],
+)
+def test_an_image_that_says_nonsense_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError, match="image") as caught:
+        parse(SMALL + text.encode())
+    assert caught.value.at == "x.toml"
+
+
+def test_by_package_all_layers_are_one_step() -> None:
+    def kinds(*overrides: str) -> list[str]:
+        recipe = parse(SMALL, *overrides)
+        return [step.kind for step in make_plan(recipe, lock(recipe=str(recipe.digest))).inputs]
+
+    assert kinds() == ["layer", "layer", "layer"]
+    assert kinds("image.layering=packages") == ["layers"]
+    keys = {
+        make_plan(parse(SMALL, "image.layering=packages", f"image.budget={budget}"), lock()).inputs[0].key
+        for budget in (5, 10)
+    }
+    assert len(keys) == 2
+
+
 def test_a_tag_with_an_unknown_placeholder_is_refused() -> None:
     with pytest.raises(RecipeError):
         parse(SMALL, "image.tag={nonsense}").tag("3.14.7")

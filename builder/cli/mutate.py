@@ -1,0 +1,99 @@
+"""`ocibuild mutate`: another config or another base for an image that is there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from builder.cli.deliver import deliver, delivery_options, goals, tell
+from builder.cli.options import debug_option, settings_options
+from builder.cli.said import edit_of
+from builder.cli.start import reaching
+from builder.finding import Connect, find_image
+from builder.mutate import Mutation, Rebase, mutate
+from builder.progress import make_reporter
+from builder.registry.reference import Reference
+from builder.settings import read_settings
+from builder.wiring import open_tools
+from rootfs.errors import UsageError
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _several(name: str, metavar: str, text: str) -> Callable[[_Function], _Function]:
+    return click.option(name, multiple=True, metavar=metavar, help=text)
+
+
+_EDITS = (
+    _several("--env", "NAME=VALUE", "Set a variable."),
+    _several("--unset-env", "NAME", "Take a variable out."),
+    click.option("--entrypoint", metavar="WORDS", help="Words as a shell takes them, or a JSON list; '' for none."),
+    click.option("--cmd", metavar="WORDS", help="Likewise."),
+    click.option("--user", metavar="USER[:GROUP]", help="Who runs it; '' for none said."),
+    click.option("--workdir", metavar="DIR", help="Where it runs; '' for none said."),
+    _several("--label", "NAME=VALUE", "Set a label of the config."),
+    _several("--unset-label", "NAME", "Take a label out."),
+    _several("--annotation", "NAME=VALUE", "Set an annotation of the manifest."),
+    _several("--unset-annotation", "NAME", "Take an annotation out."),
+    _several("--expose", "PORT[/tcp|udp|sctp]", "Name a port it listens on."),
+    _several("--unset-expose", "PORT[/tcp|udp|sctp]", "Take a port out."),
+    _several("--volume", "PATH", "Name a directory whose contents are no part of the image."),
+    _several("--unset-volume", "PATH", "Take a volume out."),
+    click.option("--stop-signal", metavar="SIGNAL", help="What ends it; '' for none said."),
+    click.option("--created", metavar="EPOCH|keep", help="When it was made, in seconds; kept without this."),
+    click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Take this image out of an index; else all in it."),
+    click.option("--rebase-from", "old", metavar="IMAGE", help="The base it is on; else what its annotations say."),
+    click.option("--rebase-onto", "new", metavar="IMAGE", help="The base to put it on."),
+)
+
+
+def _edit_options(function: _Function) -> _Function:
+    for option in reversed(_EDITS):
+        function = option(function)
+    return function
+
+
+@click.command(name="mutate")
+@click.argument("image")
+@delivery_options
+@_edit_options
+@settings_options
+@debug_option
+def command(
+    image: str,
+    output: str | None,
+    targets: tuple[str, ...],
+    old: str | None,
+    new: str | None,
+    platform: str | None,
+    *,
+    plain_http: bool,
+    as_json: bool,
+    **words: Any,
+) -> None:
+    """Change the config of IMAGE, or put it on another base; its own layers stay as they are.
+
+    IMAGE is a layout PATH[:TAG], a recipe's name whose layout is in dist/, or host/repository:tag.
+    Prints one line for each place: its name and the digest.
+    """
+    place, references = goals(output, targets)
+    edit = edit_of(words)
+    if old is not None and new is None:
+        raise UsageError("--rebase-from without --rebase-onto", hint="say which base it shall have")
+    settings = read_settings(words)
+    with open_tools(settings, make_reporter(sys.stderr)) as tools:
+        reach = reaching(tools, settings, plain_http=plain_http)
+        wanted = Mutation(edit=edit, rebase=_rebase(old, new, reach) if new else None, platform=platform)
+        found = find_image(image, connect=reach)
+        descriptor = mutate(found, wanted, tools.store, reporter=tools.reporter, connect=reach)
+        lines = deliver(descriptor, place, references, tools, reach)
+    tell(lines, descriptor, as_json=as_json)
+
+
+def _rebase(old: str | None, new: str, reach: Connect) -> Rebase:
+    found = find_image(new, connect=reach)
+    reference = None if found.near else str(Reference.parse(new)).partition("@")[0]
+    return Rebase(old=find_image(old, connect=reach) if old else None, new=found, reference=reference)
