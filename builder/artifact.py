@@ -8,8 +8,6 @@ an uncompressed canonical tar (what skopeo and oras read as an OCI archive), wit
 from __future__ import annotations
 
 import io
-import tarfile
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,17 +16,15 @@ import zstandard
 from msgspec import Struct
 
 from builder.lock import LockedProfile
-from builder.oci.descriptor import LAYER_ZSTD, MANIFEST, REF_NAME, SIZE_LIMIT, Descriptor, verified
+from builder.oci.archive import read_archive, write_archive
+from builder.oci.descriptor import LAYER_ZSTD, MANIFEST, REF_NAME, SIZE_LIMIT, Descriptor
 from builder.oci.flatten import Fetch
-from builder.oci.manifest import Index, Manifest
-from builder.oci.tar import archive
+from builder.oci.manifest import Manifest
 from builder.python.counters import members
 from builder.registry.client import Registry
 from rootfs.digest import Digest, canonical_json
-from rootfs.errors import IntegrityError, UsageError
-from rootfs.files import replacing
+from rootfs.errors import IntegrityError
 from rootfs.ports import Store, read_blob
-from rootfs.tree import Tree, file, normalise
 
 ARTIFACT = "application/vnd.ocibuild.profile.v1"
 CONFIG = "application/vnd.ocibuild.profile.config.v1+json"
@@ -81,20 +77,15 @@ def in_registry(registry: Registry, name: str | Digest) -> Offered:
 
 def in_file(path: Path) -> Offered:
     """The artifact in a file that `write_file` wrote; IntegrityError when it is another or damaged."""
-    files = _layout(path)
-
-    def fetch(descriptor: Descriptor) -> Iterator[bytes]:
-        name = f"blobs/{descriptor.digest.algorithm}/{descriptor.digest.hex}"
-        if name not in files:
-            raise IntegrityError("a blob is missing", at=str(path), because=name)
-        yield from verified([files[name]], descriptor, f"{path}: {name}")
-
-    if "index.json" not in files:
-        raise _no_profile(str(path), "it holds no index.json")
-    found = Index.parse(files["index.json"]).manifests
+    archive = read_archive(path)
+    if not archive.is_layout:
+        raise _no_profile(str(path), "it holds no image layout")
+    found = archive.index().manifests
     if len(found) != 1:
         raise _no_profile(str(path), f"its index.json names {len(found)} manifests")
-    return _offered(str(path), found[0], b"".join(fetch(found[0])), fetch)
+    if found[0].size > SIZE_LIMIT:
+        raise _no_profile(str(path), f"its manifest has {found[0].size} bytes")
+    return _offered(str(path), found[0], b"".join(archive.fetch(found[0])), archive.fetch)
 
 
 def admit(offered: Offered, store: Store) -> LockedProfile:
@@ -118,15 +109,7 @@ def admit(offered: Offered, store: Store) -> LockedProfile:
 
 def write_file(path: Path, manifest: Descriptor, store: Store) -> None:
     """Write an artifact of the store to a file; the same artifact gives the same bytes."""
-    named = replace(manifest, annotations={REF_NAME: _KNOWN_BY}, artifact_type=ARTIFACT)
-    blobs = (manifest, *Manifest.parse(read_blob(store, manifest.digest)).children)
-    files = {f"blobs/{blob.digest.algorithm}/{blob.digest.hex}": read_blob(store, blob.digest) for blob in blobs}
-    files["index.json"] = Index(manifests=(named,)).to_bytes()
-    files["oci-layout"] = canonical_json({"imageLayoutVersion": "1.0.0"})
-    tree = Tree([file(name, content) for name, content in files.items()]).with_parents()
-    with replacing(path) as stream:
-        for piece in archive(tree, store, epoch=0, lowest=False):
-            stream.write(piece)
+    write_archive(path, store, replace(manifest, annotations={REF_NAME: _KNOWN_BY}, artifact_type=ARTIFACT))
 
 
 def _offered(at: str, descriptor: Descriptor, data: bytes, fetch: Fetch) -> Offered:
@@ -154,20 +137,3 @@ def _offered(at: str, descriptor: Descriptor, data: bytes, fetch: Fetch) -> Offe
 def _no_profile(at: str, because: str) -> IntegrityError:
     hint = "`ocibuild profile push` and `ocibuild profile export` make profiles that can be read back"
     return IntegrityError("not a profile", at=at, because=because, hint=hint)
-
-
-def _layout(path: Path) -> Mapping[str, bytes]:
-    """The files in a tar, whole; no profile's is large."""
-    try:
-        if path.stat().st_size > _LIMIT:
-            raise _no_profile(str(path), "it is too large for one")
-        files = {}
-        with tarfile.open(path, mode="r:") as layout:
-            for member in layout:
-                if member.isreg() and not member.issparse() and (content := layout.extractfile(member)):
-                    files[normalise(member.name)] = content.read()
-    except OSError as error:
-        raise UsageError("cannot read the file", at=str(path), because=error.strerror or str(error)) from error
-    except (tarfile.TarError, ValueError, OverflowError) as error:
-        raise _no_profile(str(path), str(error)) from error
-    return files

@@ -6,19 +6,21 @@ Law: has the steps run whose result it is, and hands that to the module that wri
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from builder.execute import execute
 from builder.lock import Lock
 from builder.oci.config import ImageConfig
-from builder.oci.descriptor import Descriptor, Platform
+from builder.oci.descriptor import Platform
 from builder.oci.image import assemble
 from builder.oci.layer import pack
-from builder.oci.layout import write_layout
+from builder.places import Place, write_place
 from builder.plan import Step, configured_step, rootfs_step, rules_of, slim_parameters
 from builder.recipe import Base
 from builder.tools import Tools
 from rootfs.architecture import Architecture
+from rootfs.digest import Digest
 from rootfs.extract import extract
 from rootfs.ports import read_blob
 from rootfs.sizes import package_sizes, render, rule_sizes
@@ -31,8 +33,8 @@ def write_directory(base: Base, lock: Lock, directory: Path, tools: Tools) -> No
     extract(_tree(rootfs_step(base, lock), tools), tools.store, directory, owners=os.geteuid() == 0)
 
 
-def write_image(base: Base, lock: Lock, layout: Path, tag: str, tools: Tools) -> Descriptor:
-    """An image of one layer, with a shell for a command where there is one."""
+def write_image(base: Base, lock: Lock, place: Place, tools: Tools) -> Digest:
+    """An image of one layer, with a shell for a command where there is one; its digest."""
     tree = _tree(rootfs_step(base, lock), tools)
     layer = pack(tree, tools.store, created_by=f"Debian {base.suite}", epoch=lock.epoch, lowest=True)
     platform = Platform.of(Architecture.parse(lock.platform))
@@ -40,8 +42,8 @@ def write_image(base: Base, lock: Lock, layout: Path, tag: str, tools: Tools) ->
     image = assemble([layer], ImageConfig(platform=platform, created=lock.epoch, cmd=command))
     for document in (image.config, image.manifest):
         tools.store.put([document])
-    write_layout(layout, tools.store, image.descriptor, ref_name=tag)
-    return image.descriptor
+    named = place if place.tag or place.name else replace(place, tag="rootfs")
+    return write_place(named, tools.store, image.descriptor, reporter=tools.reporter)
 
 
 def cost(base: Base, lock: Lock, tools: Tools) -> str:

@@ -9,45 +9,18 @@ work: of an archive that the store holds, two thirds of the time would go into t
 from __future__ import annotations
 
 import os
-import re
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from builder.lock import Lock
 from builder.plan import archive_step
 from builder.recipe import Base
 from builder.resolve import resolve_rootfs
+from builder.target import Place
 from builder.tools import Tools
 from rootfs.architecture import Architecture
 from rootfs.digest import Digest
-from rootfs.errors import UsageError
 from rootfs.files import copy, replacing
-
-_ARCHIVE = re.compile(r"\.tar(?P<compression>\.gz|\.zst)?\Z|\.(?P<short>tgz|tzst)\Z")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """Where a rootfs goes: `form` is dir, tar, tar.gz, tar.zst or oci; `tag` names the image in an oci layout."""
-
-    form: str
-    path: Path
-    tag: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> Target:
-        """`DIR`, `FILE.tar[.gz|.zst]` or `oci:PATH[:TAG]`; UsageError for anything that cannot be one."""
-        if text.startswith("oci:"):
-            path, _, tag = text.removeprefix("oci:").partition(":")
-            if not path:
-                raise UsageError(f"no path in {text}", hint="write oci:PATH or oci:PATH:TAG")
-            return cls(form="oci", path=Path(path), tag=tag or "rootfs")
-        match = _ARCHIVE.search(text)
-        if match is None:
-            return cls(form="dir", path=Path(text))
-        short = {"tgz": ".gz", "tzst": ".zst"}.get(match["short"] or "", "")
-        return cls(form=f"tar{match['compression'] or short}", path=Path(text))
 
 
 def lock_rootfs(base: Base, architecture: Architecture, tools: Tools, *, lock: Path | None, epoch: int | None) -> Lock:
@@ -62,17 +35,17 @@ def lock_rootfs(base: Base, architecture: Architecture, tools: Tools, *, lock: P
     return known
 
 
-def write_rootfs(base: Base, lock: Lock, target: Target, tools: Tools) -> Digest | None:
+def write_rootfs(base: Base, lock: Lock, target: Place, tools: Tools) -> Digest | None:
     """Write the rootfs to its target, whole or not at all; the digest of what was written (none of a directory)."""
     if target.form == "dir":
         from builder.forms import write_directory
 
         write_directory(base, lock, target.path, tools)
         return None
-    if target.form == "oci":
+    if not target.form.startswith("tar"):
         from builder.forms import write_image
 
-        return write_image(base, lock, target.path, target.tag, tools).digest
+        return write_image(base, lock, target, tools)
     step = archive_step(base, lock, {"tar": "none", "tar.gz": "gzip", "tar.zst": "zstd"}[target.form])
     digest = tools.store.lookup(step.key)
     if digest is None:

@@ -44,7 +44,7 @@ def extract(tree: Tree, store: Store, target: Path, *, owners: bool = False) -> 
         raise HostError(f"cannot extract to {target}", because="it exists already")
     partial = target.with_name(target.name + ".partial")
     try:
-        _remove(partial)
+        remove(partial)
         partial.mkdir(parents=True)
         _write(whole, store, partial, owners=owners)
         partial.chmod(0o755)
@@ -178,7 +178,7 @@ def _sync(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _remove(partial: Path) -> None:
+def remove(partial: Path) -> None:
     """Remove what is there, also directories that were made read-only."""
     if not partial.is_dir() or partial.is_symlink():
         partial.unlink(missing_ok=True)

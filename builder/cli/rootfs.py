@@ -11,7 +11,8 @@ from builder.cli.base import base_of, base_options
 from builder.cli.options import debug_option, settings_options
 from builder.progress import make_reporter
 from builder.settings import read_settings, source_date_epoch
-from builder.standalone import Target, lock_rootfs, write_rootfs
+from builder.standalone import lock_rootfs, write_rootfs
+from builder.target import Place
 from builder.wiring import open_tools
 from rootfs.architecture import Architecture
 
@@ -25,7 +26,12 @@ from rootfs.architecture import Architecture
 @click.option(
     "--lock", "lock_path", metavar="FILE", type=click.Path(path_type=Path), help="Use this lock, or write it."
 )
-@click.option("--output", "-o", metavar="TARGET", help="DIR, FILE.tar[.gz|.zst], or oci:PATH[:TAG].")
+@click.option(
+    "--output",
+    "-o",
+    metavar="TARGET",
+    help="DIR, FILE.tar[.gz|.zst], oci:PATH[:TAG], or what else `ocibuild copy` writes.",
+)
 @click.option("--sizes", is_flag=True, help="Print what each package costs, and what each rule saves.")
 def command(
     suite: str, arch: str | None, lock_path: Path | None, output: str | None, *, sizes: bool, **words: object
@@ -36,7 +42,7 @@ def command(
     """
     if output is None and not sizes:
         raise click.UsageError("say where it goes with --output, or ask for --sizes")
-    target = Target.parse(output) if output is not None else None
+    target = Place.parse(output, plain="dir") if output is not None else None
     base = base_of(suite, words)
     architecture = Architecture.parse(arch) if arch else Architecture.host()
     with open_tools(read_settings(words), make_reporter(sys.stderr)) as tools:

@@ -1,7 +1,7 @@
 """Descriptor: the only pointer in the system (image-spec 1.1, descriptor.md, media-types.md).
 
 Law: pure values, and the strict reading of OCI JSON that every module above shares. Knows nothing of stores or
-registries, nor of what the bytes behind a descriptor mean. Docker's media types are not known here.
+registries, nor of what the bytes behind a descriptor mean (`builder.oci.mediatypes`).
 """
 
 from __future__ import annotations
@@ -173,6 +173,7 @@ class Descriptor:
     annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
     platform: Platform | None = None
     artifact_type: str | None = None
+    urls: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for media_type in (self.media_type, self.artifact_type):
@@ -197,6 +198,7 @@ class Descriptor:
             annotations=fields.table("annotations"),
             platform=Platform.from_fields(fields.child("platform")) if "platform" in fields else None,
             artifact_type=fields.optional("artifactType", str),
+            urls=fields.texts("urls"),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -208,6 +210,8 @@ class Descriptor:
             value["platform"] = self.platform.to_dict()
         if self.artifact_type:
             value["artifactType"] = self.artifact_type
+        if self.urls:
+            value["urls"] = list(self.urls)
         return value
 
 

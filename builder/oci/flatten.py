@@ -17,7 +17,8 @@ from typing import BinaryIO, cast
 
 import zstandard
 
-from builder.oci.descriptor import LAYER_GZIP, LAYER_TAR, LAYER_ZSTD, Descriptor
+from builder.oci.descriptor import Descriptor
+from builder.oci.mediatypes import LAYERS, compression_of
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError
 from rootfs.ports import Store
@@ -28,6 +29,10 @@ Fetch = Callable[[Descriptor], Iterator[bytes]]
 """The bytes of a blob; raises IntegrityError, at the latest at their end, when they are not the described ones."""
 
 _CHUNK = 1 << 20
+_HEADER = 1 << 20  # bytes of one extended header; Linux keeps 64 KiB of attributes of a file, and 4 KiB of a name
+_PATH = 4096  # bytes, PATH_MAX: longer ones cannot be named on any system
+_FREE = 64 << 30  # bytes of an archive that are nobody's business, however small they are when compressed
+_RATIO = 1100  # beyond that, bytes out of one compressed byte; gzip cannot give more than 1032
 _BLOCK = 512
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -51,7 +56,7 @@ def flatten(layers: Iterable[tuple[Descriptor, Digest]], fetch: Fetch, store: St
     Names of one file stay hard links, to the first of them. IntegrityError for bytes that are not the described ones,
     a damaged archive, and a member that is no path of the image or lies below something other than a directory.
     """
-    files = _Files()
+    files = Files()
     for layer, diff_id in layers:
         blob = unpacked(layer, diff_id, fetch, store)
         with store.open(blob) as stream:
@@ -64,7 +69,7 @@ def unpacked(layer: Descriptor, diff_id: Digest, fetch: Fetch, store: Store) -> 
     """The uncompressed layer in the store, whose digest is the diff id; all of the blob is read and checked."""
     chunks = fetch(layer)
     try:
-        store.put(_decompressed(layer, chunks), expect=diff_id)
+        store.put(decompressed(layer, chunks), expect=diff_id)
         for _ in chunks:  # what follows the end of the compressed stream
             pass
     except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
@@ -77,19 +82,24 @@ def unpacked(layer: Descriptor, diff_id: Digest, fetch: Fetch, store: Store) -> 
     return diff_id
 
 
-def _decompressed(layer: Descriptor, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    source = cast(BinaryIO, io.BufferedReader(_Chunks(chunks), _CHUNK))
-    stream: BinaryIO | gzip.GzipFile | zstandard.ZstdDecompressionReader
-    match layer.media_type:
-        case value if value == LAYER_TAR:
-            stream = source
-        case value if value == LAYER_GZIP:
-            stream = gzip.GzipFile(fileobj=source)
-        case value if value == LAYER_ZSTD:
-            stream = zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
-        case _:
-            raise IntegrityError("not a layer", at=str(layer.digest), because=f"its media type is {layer.media_type}")
+def decompressed(layer: Descriptor, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The tar archive of a layer's blob in pieces; errors of the codecs are the caller's to translate."""
+    source = io.BufferedReader(_Chunks(chunks), _CHUNK)
+    if layer.media_type not in LAYERS:
+        raise IntegrityError("not a layer", at=str(layer.digest), because=f"its media type is {layer.media_type}")
+    # Docker's types never said: layers that are no gzip are found under the one that has it in its name
+    said = LAYERS[layer.media_type] if ".docker." not in layer.media_type else compression_of(source.peek(4)[:4])
+    stream: BinaryIO | gzip.GzipFile | zstandard.ZstdDecompressionReader = cast(BinaryIO, source)
+    if said == "gzip":
+        stream = gzip.GzipFile(fileobj=cast(BinaryIO, source))
+    elif said == "zstd":
+        stream = zstandard.ZstdDecompressor().stream_reader(cast(BinaryIO, source), read_across_frames=True)
+    size = 0
     while chunk := stream.read(_CHUNK):
+        size += len(chunk)
+        if size > max(_FREE, _RATIO * layer.size):
+            because = f"over {size} bytes come out of {layer.size}"
+            raise IntegrityError("a layer is a decompression bomb", at=str(layer.digest), because=because)
         yield chunk
 
 
@@ -115,7 +125,7 @@ class _Chunks(io.RawIOBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Member:
+class Member:
     """A member of a layer; `hides` is what it is a whiteout of: one path, or with `opaque` all below it."""
 
     entry: FileEntry | None = None
@@ -123,21 +133,24 @@ class _Member:
     opaque: bool = False
 
 
-def _members(stream: BinaryIO, blob: Digest, size: int, layer: Descriptor) -> Iterator[_Member]:
+def _members(stream: BinaryIO, blob: Digest, size: int, layer: Descriptor) -> Iterator[Member]:
     """The members in their order; the root directory itself is no entry of a Tree."""
     stream.seek(0)
     start = end = 0
     try:
         # pax headers that are not UTF-8 (capabilities are bytes) come as surrogate escapes
-        with tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
+        headers = cast(BinaryIO, Headers(stream))
+        with tarfile.open(fileobj=headers, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
             for member in archive:
                 if member.offset_data <= start or member.size < 0 or member.offset_data + member.size > size:
                     raise IntegrityError("a member reaches beyond the end of its layer", at=member.name)
                 start, end = member.offset_data, member.offset_data + member.size
-                yield from _member(member, blob)
+                yield from read_member(member, blob)
             stream.seek(archive.offset)
-    except (tarfile.TarError, ValueError, OverflowError) as error:
-        if end == size:  # Go's readers do without what follows the last member, and umoci's writer, too
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
+        if end == size and not isinstance(
+            error, RecursionError
+        ):  # Go's readers do without what follows the last member, and umoci's writer, too
             return
         raise IntegrityError("a layer is no tar archive", at=str(layer.digest), because=str(error)) from error
     # tarfile takes a damaged header for the end
@@ -145,27 +158,52 @@ def _members(stream: BinaryIO, blob: Digest, size: int, layer: Descriptor) -> It
         raise IntegrityError("a layer holds bytes that are no member", at=str(layer.digest))
 
 
-def _member(member: tarfile.TarInfo, blob: Digest) -> Iterator[_Member]:
+class Headers:
+    """A stream of which `tarfile` may read headers of a sane size."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.seek = stream.seek
+        self.tell = stream.tell
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; tarfile.ReadError when that is more than any header has."""
+        check_header(size)
+        return self._stream.read(size)
+
+
+def check_header(size: int) -> None:
+    """tarfile.ReadError when an extended header claims a size that would only fill the memory."""
+    if size > _HEADER:
+        raise tarfile.ReadError(f"a header of {size} bytes")
+
+
+def read_member(member: tarfile.TarInfo, blob: Digest) -> Iterator[Member]:
+    """A member of the archive `blob`, unless it is the root directory; IntegrityError for what a layer cannot hold."""
     path = _path(member.name, member)
     name = path.rpartition("/")[2]
     if not path and member.isdir():
         return
     if name == _OPAQUE:
-        yield _Member(hides=parent(path), opaque=True)
+        yield Member(hides=parent(path), opaque=True)
     elif name.startswith(_RESERVED):
         return
     elif name.startswith(_WHITEOUT):
         hidden = name.removeprefix(_WHITEOUT)
         if hidden in ("", ".", ".."):
             raise IntegrityError("a whiteout of nothing", at=member.name)
-        yield _Member(hides=f"{parent(path)}/{hidden}".lstrip("/"))
+        yield Member(hides=f"{parent(path)}/{hidden}".lstrip("/"))
     else:
-        yield _Member(entry=_entry(member, path, blob))
+        yield Member(entry=_entry(member, path, blob))
 
 
 def _path(text: str, member: tarfile.TarInfo) -> str:
     if text.startswith("/"):
         raise IntegrityError("a layer holds an absolute path", at=member.name)
+    if len(text) > _PATH:
+        raise IntegrityError(
+            "a layer holds a path that is too long", at=f"{text[:80]}...", because=f"{len(text)} characters"
+        )
     try:
         return normalise(text)
     except IntegrityError as error:
@@ -182,6 +220,9 @@ def _entry(member: tarfile.TarInfo, path: str, blob: Digest) -> FileEntry:
     link = _path(member.linkname, member) if kind is Kind.HARDLINK else member.linkname
     if kind in (Kind.SYMLINK, Kind.HARDLINK) and (not link or "\0" in link):
         raise IntegrityError("a layer holds a link to nowhere", at=member.name)
+    if not (-(1 << 63) <= member.mtime < 1 << 63 and 0 <= member.uid < 1 << 32 and 0 <= member.gid < 1 << 32):
+        because = f"mtime {member.mtime}, uid {member.uid}, gid {member.gid}"
+        raise IntegrityError("a layer holds a time or an owner that no file can have", at=member.name, because=because)
     return replace(
         entry_of(member, path=path, kind=kind, link=link if kind in (Kind.SYMLINK, Kind.HARDLINK) else ""),
         content=Slice(blob=blob, offset=member.offset_data, size=member.size) if member.size else b"",
@@ -190,14 +231,14 @@ def _entry(member: tarfile.TarInfo, path: str, blob: Digest) -> FileEntry:
 
 
 @dataclass(slots=True)
-class _Files:
+class Files:
     """What the layers so far amount to: path -> the entry of its file. Names of one file share the same object, so a
     file lives on under its other names when one of them is replaced.
     """
 
     entries: dict[str, FileEntry] = field(default_factory=dict)
 
-    def apply(self, members: list[_Member]) -> None:
+    def apply(self, members: list[Member]) -> None:
         """Put a layer on top."""
         self._hide(members)
         for member in members:
@@ -227,7 +268,7 @@ class _Files:
                 raise IntegrityError(f"a layer has a path through a {above.kind}", at=path, because=f"{up} is one")
             up = parent(up)
 
-    def _hide(self, members: list[_Member]) -> None:
+    def _hide(self, members: list[Member]) -> None:
         hidden = {member.hides for member in members if member.hides and not member.opaque}
         opaque = {member.hides for member in members if member.opaque}
         if hidden or opaque:

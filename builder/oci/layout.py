@@ -9,21 +9,28 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from builder.oci.descriptor import INDEX, MANIFEST, REF_NAME, Descriptor, read_object
+from builder.oci.descriptor import INDEX, REF_NAME, SIZE_LIMIT, Descriptor, read_object
 from builder.oci.manifest import Index, parse
-from rootfs.digest import canonical_json
+from builder.oci.mediatypes import DOCUMENTS, FOREIGN
+from rootfs.digest import Digest, canonical_json
 from rootfs.errors import HostError, IntegrityError, UsageError
 from rootfs.files import host_error, replacing
 from rootfs.ports import Store, read_blob
 
-_VERSION = "1.0.0"
+VERSION = "1.0.0"
+IMAGE_NAME = "io.containerd.image.name"
+"""An annotation: the name that containerd, and Docker from 25 on, give the image when they import it."""
+
+_DEEPEST = 32  # an index, its manifests and their layers are three
 _COMPONENT = r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*"
 _REF = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")  # annotations.md, org.opencontainers.image.ref.name
+_REFERRERS = re.compile(r"sha(256|512)-[0-9a-f]{64}\Z")
 
 
 def write_layout(directory: Path, store: Store, manifest: Descriptor, *, ref_name: str) -> None:
@@ -33,13 +40,10 @@ def write_layout(directory: Path, store: Store, manifest: Descriptor, *, ref_nam
     to the store's files where the file system allows, else copies. UsageError for a bad name or a directory that
     holds something else; IntegrityError for a blob that is missing or has the wrong size; HostError from the disk.
     """
-    if not _REF.match(ref_name):
-        raise UsageError(
-            f"not a reference name: {ref_name!r}", hint="use letters and digits, separated by one of -._:@+/"
-        )
+    check_name(ref_name)
     try:
         _prepare(directory)
-        for descriptor in _closure(store, manifest):
+        for descriptor in closure(store, manifest):
             _add_blob(directory, store, descriptor)
         named = replace(manifest, annotations={**manifest.annotations, REF_NAME: ref_name}).to_dict()
         others = [e for e in _entries(directory) if (e.get("annotations") or {}).get(REF_NAME) != ref_name]
@@ -50,17 +54,86 @@ def write_layout(directory: Path, store: Store, manifest: Descriptor, *, ref_nam
         raise host_error(error, directory) from error
 
 
+def relist(directory: Path, store: Store, *, add: Sequence[Descriptor], drop: AbstractSet[Digest]) -> None:
+    """List manifests and indexes of the store in a layout as they are, with all they refer to; unlist those in `drop`.
+
+    Everything else stays; blobs do, too. Errors are those of `write_layout`.
+    """
+    try:
+        _prepare(directory)
+        for descriptor in add:
+            for part in closure(store, descriptor):
+                _add_blob(directory, store, part)
+        gone = {str(digest) for digest in (*drop, *(one.digest for one in add))}
+        others = [entry for entry in _entries(directory) if entry["digest"] not in gone]
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*others, *(one.to_dict() for one in add)]}
+        with replacing(directory / "index.json") as stream:
+            stream.write(canonical_json(index))
+    except OSError as error:
+        raise host_error(error, directory) from error
+
+
+def referrers_tag(digest: Digest) -> str:
+    """The name of the index that lists what refers to a manifest (distribution-spec 1.1, "Referrers Tag Schema")."""
+    return f"{digest.algorithm}-{digest.hex[:64]}"
+
+
+def is_attached(listed: Descriptor) -> bool:
+    """Whether an entry of a layout is there for another's sake: an artifact without a name, or a referrers index."""
+    name = listed.annotations.get(REF_NAME, "")
+    return bool(_REFERRERS.match(name)) or (listed.artifact_type is not None and not name)
+
+
 def read_layout(directory: Path) -> Index:
     """The layout's `index.json`; IntegrityError when the directory is not an image layout."""
     try:
-        version = read_object((directory / "oci-layout").read_bytes(), "oci-layout").text("imageLayoutVersion")
-        if version != _VERSION:
-            raise IntegrityError("unknown image layout version", at=str(directory), because=f"it is {version}")
-        return Index.parse((directory / "index.json").read_bytes())
+        check_version(_head(directory / "oci-layout"), str(directory))
+        return Index.parse(_head(directory / "index.json"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise IntegrityError("not an image layout", at=str(directory), because=str(error)) from error
     except OSError as error:
         raise HostError("cannot read the image layout", at=str(directory), because=str(error)) from error
+
+
+def _head(path: Path) -> bytes:
+    """A document's bytes, and of one that is too large no more than shows it."""
+    with path.open("rb") as stream:
+        return stream.read(SIZE_LIMIT + 1)
+
+
+def check_version(marker: bytes, at: str) -> None:
+    """IntegrityError unless a layout's `oci-layout` says that it is one of the version known here."""
+    version = read_object(marker, "oci-layout").text("imageLayoutVersion")
+    if version != VERSION:
+        raise IntegrityError("unknown image layout version", at=at, because=f"it is {version}")
+
+
+def closure(store: Store, descriptor: Descriptor) -> Iterator[Descriptor]:
+    """What a stored descriptor leads to, each digest once, children first, itself last; foreign layers only when they
+    are here. IntegrityError for indexes within indexes without end.
+    """
+    return _closure(store, descriptor, set(), 0)
+
+
+def _closure(store: Store, descriptor: Descriptor, seen: set[Digest], depth: int) -> Iterator[Descriptor]:
+    if descriptor.digest in seen:
+        return
+    seen.add(descriptor.digest)
+    if depth > _DEEPEST:
+        raise IntegrityError("indexes lie too deep in indexes", at=str(descriptor.digest))
+    if descriptor.media_type in DOCUMENTS:
+        for child in parse(descriptor.media_type, read_blob(store, descriptor.digest)).children:
+            yield from _closure(store, child, seen, depth + 1)
+    if descriptor.media_type not in FOREIGN or store.exists(descriptor.digest):
+        yield descriptor
+
+
+def check_name(ref_name: str) -> None:
+    """UsageError unless it may be a reference name (annotations.md, org.opencontainers.image.ref.name)."""
+    if not _REF.match(ref_name):
+        raise UsageError(
+            f"not a reference name: {ref_name!r}", hint="use letters and digits, separated by one of -._:@+/"
+        )
 
 
 def _prepare(directory: Path) -> None:
@@ -75,7 +148,7 @@ def _prepare(directory: Path) -> None:
                 hint="choose a new or an empty directory",
             )
         with replacing(marker) as stream:
-            stream.write(canonical_json({"imageLayoutVersion": _VERSION}))
+            stream.write(canonical_json({"imageLayoutVersion": VERSION}))
     elif (directory / "index.json").exists():
         read_layout(directory)
 
@@ -85,14 +158,6 @@ def _entries(directory: Path) -> list[dict[str, Any]]:
     index = directory / "index.json"
     entries: list[dict[str, Any]] = json.loads(index.read_bytes())["manifests"] if index.exists() else []
     return entries
-
-
-def _closure(store: Store, descriptor: Descriptor) -> Iterator[Descriptor]:
-    """What a descriptor leads to, children first, itself last."""
-    if descriptor.media_type in (MANIFEST, INDEX):
-        for child in parse(descriptor.media_type, read_blob(store, descriptor.digest)).children:
-            yield from _closure(store, child)
-    yield descriptor
 
 
 def _add_blob(directory: Path, store: Store, descriptor: Descriptor) -> None:

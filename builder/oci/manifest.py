@@ -1,7 +1,8 @@
 """Manifest and index: what an image, or several images of one name, consist of (image-spec 1.1, manifest.md,
 image-index.md).
 
-Law: pure; bytes to values and back. Bytes leave as canonical JSON, so equal values have equal digests.
+Law: pure; bytes to values and back. Bytes leave as canonical JSON, so equal values have equal digests. Docker's forms
+of the two (schema 2) are read as what they are: the same documents under other media types.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from builder.oci.descriptor import EMPTY, INDEX, MANIFEST, Descriptor, Fields, read_object
+from builder.oci.mediatypes import INDEXES, MANIFESTS, SCHEMA1
 from rootfs.digest import canonical_json
 from rootfs.errors import IntegrityError
 
@@ -24,6 +26,7 @@ class Manifest:
     annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
     artifact_type: str | None = None
     subject: Descriptor | None = None
+    media_type: str = MANIFEST
 
     def __post_init__(self) -> None:
         if self.config.media_type == EMPTY and not self.artifact_type:
@@ -35,9 +38,9 @@ class Manifest:
         return (self.config, *self.layers)
 
     @classmethod
-    def parse(cls, data: bytes) -> Manifest:
+    def parse(cls, data: bytes, media_type: str = MANIFEST) -> Manifest:
         """Read a manifest's bytes; IntegrityError for anything else, or more than 4 MiB."""
-        fields = _read(data, MANIFEST, foreign=("manifests",))
+        fields = _read(data, media_type, foreign=("manifests",))
         fields.required("layers")
         return cls(
             config=Descriptor.from_dict(fields.required("config"), "manifest.config"),
@@ -47,13 +50,14 @@ class Manifest:
             subject=Descriptor.from_dict(fields.required("subject"), "manifest.subject")
             if "subject" in fields
             else None,
+            media_type=media_type,
         )
 
     def to_bytes(self) -> bytes:
         """Canonical JSON, without the members that are not set."""
         value: dict[str, Any] = {
             "schemaVersion": 2,
-            "mediaType": MANIFEST,
+            "mediaType": self.media_type,
             "config": self.config.to_dict(),
             "layers": [layer.to_dict() for layer in self.layers],
         }
@@ -72,6 +76,7 @@ class Index:
 
     manifests: tuple[Descriptor, ...]
     annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    media_type: str = INDEX
 
     @property
     def children(self) -> tuple[Descriptor, ...]:
@@ -79,20 +84,21 @@ class Index:
         return self.manifests
 
     @classmethod
-    def parse(cls, data: bytes) -> Index:
+    def parse(cls, data: bytes, media_type: str = INDEX) -> Index:
         """Read an index's bytes; IntegrityError for anything else, or more than 4 MiB."""
-        fields = _read(data, INDEX, foreign=("config", "layers"))
+        fields = _read(data, media_type, foreign=("config", "layers"))
         fields.required("manifests")
         return cls(
             manifests=tuple(Descriptor.from_dict(value, at) for value, at in fields.items("manifests")),
             annotations=fields.table("annotations"),
+            media_type=media_type,
         )
 
     def to_bytes(self) -> bytes:
         """Canonical JSON, without the members that are not set."""
         value: dict[str, Any] = {
             "schemaVersion": 2,
-            "mediaType": INDEX,
+            "mediaType": self.media_type,
             "manifests": [manifest.to_dict() for manifest in self.manifests],
         }
         if self.annotations:
@@ -102,15 +108,20 @@ class Index:
 
 def parse(media_type: str, data: bytes) -> Manifest | Index:
     """Read the bytes a descriptor with this media type points to; IntegrityError for other media types."""
-    if media_type == MANIFEST:
-        return Manifest.parse(data)
-    if media_type == INDEX:
-        return Index.parse(data)
+    if media_type in MANIFESTS:
+        return Manifest.parse(data, media_type)
+    if media_type in INDEXES:
+        return Index.parse(data, media_type)
+    if media_type in SCHEMA1:
+        hint = "push the image anew with a tool of the last ten years, as in `skopeo copy --format v2s2`"
+        raise IntegrityError(
+            "a manifest of Docker's first schema, which nobody verifies", because=media_type, hint=hint
+        )
     raise IntegrityError("neither an image manifest nor an image index", because=f"its media type is {media_type}")
 
 
 def _read(data: bytes, media_type: str, foreign: tuple[str, ...]) -> Fields:
-    fields = read_object(data, "index" if media_type == INDEX else "manifest")
+    fields = read_object(data, "index" if media_type in INDEXES else "manifest")
     if fields.integer("schemaVersion") != 2:
         raise IntegrityError("`schemaVersion` is not 2", at=fields.at)
     found = fields.optional("mediaType", str) or media_type

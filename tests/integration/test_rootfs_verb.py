@@ -18,7 +18,7 @@ import zstandard
 
 from builder.cli import run
 from builder.oci.layout import read_layout
-from builder.standalone import Target
+from builder.target import Place
 from rootfs.errors import UsageError
 from tests.fakes.archive import Signer
 from tests.integration.test_damaged_mirror import build
@@ -145,12 +145,12 @@ def test_what_nobody_knows_exits_3(argv: list[str], place: Path, capsys: pytest.
      ("a.tar.d", "dir"), ("oci:a", "oci"), ("oci:a:b", "oci")],
 )  # fmt: skip
 def test_targets_say_their_form(text: str, form: str) -> None:
-    assert Target.parse(text).form == form
+    assert Place.parse(text, plain="dir").form == form
 
 
 def test_a_target_without_a_path_is_refused() -> None:
     with pytest.raises(UsageError):
-        Target.parse("oci:")
+        Place.parse("oci:", plain="dir")
 
 
 @pytest.fixture(scope="module")

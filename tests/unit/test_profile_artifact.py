@@ -83,6 +83,9 @@ def test_a_registry_gives_back_what_was_pushed() -> None:
         assert admit(offered, MemoryStore()) == trained().profile
 
 
+MARKER = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
+
+
 def repacked(config: object = None, layer: bytes | None = None, **changes: object) -> dict[str, bytes]:
     """The files of an artifact whose manifest, config or layer was changed."""
     store, descriptor = made()
@@ -101,7 +104,7 @@ def repacked(config: object = None, layer: bytes | None = None, **changes: objec
     blobs["manifest"] = canonical_json(value)
     files = {f"blobs/sha256/{Digest.of(blob).hex}": blob for blob in blobs.values()}
     index = Index(manifests=(Descriptor.of(str(changes.get("media_type", MANIFEST)), blobs["manifest"]),))
-    return files | {"index.json": index.to_bytes(), "oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
+    return files | MARKER | {"index.json": index.to_bytes()}
 
 
 def written(path: Path, files: dict[str, bytes]) -> Path:
@@ -144,9 +147,9 @@ EVIL = profile({"Objects/list.gcda": gcda({1: {ARCS: (1,)}}), "Modules/main.c": 
         (repacked(layer=zstd(SMALL)[:-9]), "the profile is not the one its config names", "expected sha256:"),
         (repacked(layer=b"nonsense"), "the profile cannot be decompressed", ""),
         (repacked(layer=zstd(bytes((64 << 20) + 1))), "the profile is too large", "over"),
-        ({"x": b""}, "not a profile", "no index.json"),
-        ({"index.json": Index(manifests=()).to_bytes()}, "not a profile", "names 0 manifests"),
-        ({"index.json": repacked()["index.json"]}, "a blob is missing", "blobs/sha256/"),
+        ({"x": b""}, "not a profile", "no image layout"),
+        ({**MARKER, "index.json": Index(manifests=()).to_bytes()}, "not a profile", "names 0 manifests"),
+        ({**MARKER, "index.json": repacked()["index.json"]}, "the archive lacks a file", ""),
     ],
 )
 def test_an_artifact_that_is_no_profile_is_refused(
