@@ -172,14 +172,14 @@ def _config_home(environment: Mapping[str, str]) -> Path:
 def _login_file(files: Sequence[Path], environment: Mapping[str, str]) -> Path:
     """Where `login` keeps an account: the first file there is, else one that podman reads and that can be made."""
     makeable = files[0] if len(files) == 1 or environment.get("XDG_RUNTIME_DIR") else files[1]
-    return next((path for path in files if path.exists()), makeable)
+    return next((path for path in files if os.access(path, os.F_OK)), makeable)
 
 
 def _registries_conf(containers: Path, environment: Mapping[str, str]) -> list[Path]:
     """registries.conf(5) and what is dropped beside it, the best last."""
     own = containers / "registries.conf"
     named = environment.get("CONTAINERS_REGISTRIES_CONF")
-    main = Path(named) if named else own if own.exists() else ETC / "containers/registries.conf"
+    main = Path(named) if named else own if os.access(own, os.R_OK) else ETC / "containers/registries.conf"
     places = (ETC / "containers/registries.conf.d", containers / "registries.conf.d")
     return [main, *(path for place in places for path in sorted(place.glob("*.conf")))]
 

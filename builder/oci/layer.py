@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +24,7 @@ from types import MappingProxyType
 import deflate
 import zstandard
 
-from builder.oci.descriptor import LAYER_GZIP, LAYER_ZSTD, Descriptor, read_object
+from builder.oci.descriptor import LAYER_GZIP, LAYER_TAR, LAYER_ZSTD, Descriptor, read_object
 from builder.oci.tar import END, Section, section_bytes, sections
 from rootfs.digest import Digest, canonical_json
 from rootfs.errors import RecipeError
@@ -32,30 +33,57 @@ from rootfs.tree import Tree
 
 MEMBER_SIZE = 4 << 20  # bytes of tar in one compressed member; part of the format: a change changes every digest
 
+Buffer = bytes | bytearray | memoryview
+Compress = Callable[[Buffer], bytes | bytearray]
+"""A block of tar to a gzip member or a zstd frame; any thread may call it, and none waits for another."""
+
 _KEPT_SIZE = 64 << 20  # a section of more tar than this is compressed as it streams and not kept
 _READ_SIZE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Codec:
-    """A way to compress: the layer's media type, the levels it has and the one taken when none is named."""
+class Codec:
+    """A way to compress: the layer's media type, how a block's compressor is made for a level, the levels it has and
+    the one taken when none is named.
+    """
 
     media_type: str
-    compress: Callable[[bytes, int], bytes | bytearray]
+    compressor: Callable[[int], Compress]
     levels: range
     level: int
     whole: int = 1 << 31
     """The level from which on a layer is one frame."""
 
 
-def _zstandard(block: bytes, level: int) -> bytes:
-    return zstandard.ZstdCompressor(level=level, write_content_size=True).compress(block)
+class _Zstandard:
+    """Blocks to frames, with a compressor for each thread: setting one up takes a twentieth of a block's time."""
+
+    def __init__(self, level: int) -> None:
+        self._level = level
+        self._mine = threading.local()
+
+    def __call__(self, block: Buffer) -> bytes:
+        compressor = getattr(self._mine, "compressor", None)
+        if compressor is None:
+            compressor = zstandard.ZstdCompressor(level=self._level, write_content_size=True)
+            self._mine.compressor = compressor
+        frame: bytes = compressor.compress(block)
+        return frame
 
 
-_CODECS: Mapping[str, _Codec] = MappingProxyType(
+def _deflated(level: int) -> Compress:
+    return lambda block: deflate.gzip_compress(block, level)
+
+
+def _plain(_level: int) -> Compress:
+    return bytes
+
+
+_CODECS: Mapping[str, Codec] = MappingProxyType(
     {
-        "gzip": _Codec(media_type=LAYER_GZIP, compress=deflate.gzip_compress, levels=range(1, 13), level=6),
-        "zstd": _Codec(media_type=LAYER_ZSTD, compress=_zstandard, levels=range(1, 23), level=3, whole=19),
+        "gzip": Codec(media_type=LAYER_GZIP, compressor=_deflated, levels=range(1, 13), level=6),
+        "zstd": Codec(media_type=LAYER_ZSTD, compressor=_Zstandard, levels=range(1, 23), level=3, whole=19),
+        "none": Codec(media_type=LAYER_TAR, compressor=_plain, levels=range(0), level=0),
     }
 )
 
@@ -87,17 +115,25 @@ class Layer:
 
 
 def parse_compression(text: str) -> tuple[str, int]:
-    """`gzip` or `zstd:19` as a name and a level; RecipeError when there is no such compression or level."""
+    """`gzip`, `zstd:19` or `none` as a name and a level; RecipeError when there is no such compression or level."""
     name, colon, level = text.partition(":")
     codec = _CODECS.get(name)
     if codec is None:
         raise RecipeError(f"unknown layer compression: {name}", hint=f"known: {', '.join(_CODECS)}")
     if not colon:
         return name, codec.level
+    if not codec.levels:
+        raise RecipeError(f"{name} has no levels: {text}")
     if not level.isdecimal() or int(level) not in codec.levels:
         hint = f"choose {codec.levels.start} (fastest) to {codec.levels.stop - 1} (smallest)"
         raise RecipeError(f"no such level of {name}: {level}", hint=hint)
     return name, int(level)
+
+
+def codec_of(text: str) -> tuple[Codec, int]:
+    """The codec that `parse_compression` names, and the level."""
+    name, level = parse_compression(text)
+    return _CODECS[name], level
 
 
 def pack(
@@ -109,27 +145,30 @@ def pack(
     compression: str = "gzip",
     threads: int | None = None,
     lowest: bool = False,
+    whiteouts: bool = False,
 ) -> Layer:
     """Write the tree's entries, and no others, as a layer blob.
 
-    `epoch` (seconds) caps every mtime; `compression` is `gzip[:LEVEL]` (libdeflate's, 1 to 12, 6) or `zstd[:LEVEL]` (1
-    to 22, 3); `threads` defaults to the cores, at least 2, and never changes the bytes.
+    `epoch` (seconds) caps every mtime; `compression` is `gzip[:LEVEL]` (libdeflate's, 1 to 12, 6), `zstd[:LEVEL]` (1
+    to 22, 3) or `none`; `threads` defaults to the cores, at least 2, and never changes the bytes.
     The `lowest` layer of an image begins with the root directory, 0755: runtimes give it another mode
     (containers/storage: 0555) where no layer names it. Directories above an entry are the caller's to include, for the
-    same reason. RecipeError for an unknown compression or level; IntegrityError for an entry that a layer cannot hold,
-    a hard link out of the tree, or content that is not in the store.
+    same reason. With `whiteouts` entries may be such (`builder.oci.changes`). RecipeError for an unknown compression or
+    level; IntegrityError for an entry that a layer cannot hold, a hard link out of the tree, or content that is not in
+    the store.
     """
     name, level = parse_compression(compression)
     codec = _CODECS[name]
+    compress = codec.compressor(level)
     workers = threads or max(2, os.cpu_count() or 2)
     hasher = hashlib.sha256()
-    parts = sections(tree, epoch=epoch, lowest=lowest)
+    parts = sections(tree, epoch=epoch, lowest=lowest, whiteouts=whiteouts)
     if level >= codec.whole:
         stored = store.put(_frame(parts, store, level, hasher.update))
     else:
         packer = _Packer(store=store, codec=f"{name}:{level}", workers=workers, update=hasher.update)
         with ThreadPoolExecutor(workers, thread_name_prefix="pack") as pool:
-            stored = store.put(packer.layer(parts, lambda block: pool.submit(codec.compress, block, level)))
+            stored = store.put(packer.layer(parts, lambda block: pool.submit(compress, block)))
     return Layer(
         descriptor=Descriptor(media_type=codec.media_type, digest=stored.digest, size=stored.size),
         diff_id=Digest("sha256", hasher.hexdigest()),

@@ -64,15 +64,15 @@ def find(place: Place, sources: Sequence[Source], note: Note) -> Credentials | N
         if isinstance(source, Given):
             credentials = source.credentials if source.host == place.host else None
         else:
-            file = _parsed(source)
+            file = _parsed(source, note)
             credentials = None if file is None else _in_file(file, place, note)
         if credentials is not None:
             return credentials
     return None
 
 
-def _parsed(source: GivenFile | Path) -> AuthFile | None:
-    """None when there is no such file."""
+def _parsed(source: GivenFile | Path, note: Note | None = None) -> AuthFile | None:
+    """None when there is no such file; with `note`, which is told, also when it is not ours to read."""
     if isinstance(source, GivenFile):
         return AuthFile.parse(source.text.encode(), source.name)
     try:
@@ -80,6 +80,9 @@ def _parsed(source: GivenFile | Path) -> AuthFile | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        if note is not None and isinstance(error, PermissionError):
+            note(f"{source}: not ours to read, so no account is taken from it")
+            return None
         raise HostError("cannot read the credentials", at=str(source), because=error.strerror or str(error)) from error
 
 

@@ -382,3 +382,15 @@ def test_a_door_that_is_open_says_nothing_about_the_key(tmp_path: Path) -> None:
 def test_a_realm_is_a_host(tmp_path: Path, realm: str) -> None:
     with pytest.raises(UsageError):
         log_in(HERE, ME, access_to(tmp_path), FakeTransport(open_door(BASIC)), print, realms=[realm])
+
+
+def test_a_file_that_is_not_ours_to_read_is_told_and_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    notes: list[str] = []
+    assert find(HERE, [tmp_path / "auth.json"], notes.append) is None
+    assert notes == [f"{tmp_path / 'auth.json'}: not ours to read, so no account is taken from it"]
