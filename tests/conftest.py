@@ -34,6 +34,9 @@ SCRUBBED = (
     "PKG_PROXY",
     "REGISTRY_AUTH_FILE",
     "DOCKER_CONFIG",
+    "DOCKER_AUTH_CONFIG",
+    "GITLAB_CI",
+    "GITHUB_ACTIONS",
     "PYTHON",
 )
 PYTHONS = ("python3", "python3.14", "python3.13", "python3.12", "python3.11")
@@ -59,15 +62,29 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture(scope="session")
 def peer() -> Callable[[str], str]:
-    """`peer("skopeo")` is the path of that program; where it is not installed the test is skipped."""
+    """`peer("skopeo")` is the path of that program; where it is not installed the test is skipped.
+
+    Those that `tests/peers/build` builds are taken at its version or not at all.
+    """
+    built = _built()
 
     def find(name: str) -> str:
-        path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        path: str | Path | None = built.get(name)
+        if path is None or not os.access(path, os.X_OK):
+            places = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+            path = None if name in built else shutil.which(name, path=places)
         if path is None:
             pytest.skip(f"{name} is not installed: run {INSTALL}")
-        return path
+        return str(path)
 
     return find
+
+
+def _built() -> dict[str, Path]:
+    """Where each program of programs.txt lies once it is built."""
+    place = Path(ENVIRONMENT.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ocibuild-peers/bin"
+    rows = [line.split() for line in (ROOT / "tests/peers/programs.txt").read_text().splitlines()]
+    return {row[0]: place / f"{row[0]}-{row[2]}" for row in rows if row and row[0] != "#"}
 
 
 @pytest.fixture(scope="session")

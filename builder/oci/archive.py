@@ -137,13 +137,22 @@ def read_archive(path: Path) -> Archive:
         raise
 
 
-def write_archive(path: Path, store: Store, descriptor: Descriptor, *, beside: Iterable[FileEntry] = ()) -> None:
+def write_archive(
+    path: Path,
+    store: Store,
+    descriptor: Descriptor,
+    *,
+    beside: Iterable[FileEntry] = (),
+    listed: Iterable[Descriptor] = (),
+) -> None:
     """Write a stored image or index, with all it refers to, as an image layout in a tar, whole or not at all.
 
-    `descriptor` is the one of its `index.json`, with annotations; `beside` is what else the archive is to hold.
+    `descriptor` is the one of its `index.json`, with annotations; `beside` is what else the archive is to hold, and
+    `listed` what else of the store its `index.json` lists.
     """
-    index = Index(manifests=(descriptor,)).to_bytes()
-    blobs = {one.digest: one for one in closure(store, descriptor)}
+    named = (descriptor, *listed)
+    index = Index(manifests=named).to_bytes()
+    blobs = {part.digest: part for one in named for part in closure(store, one)}
     files = [file("index.json", index), file("oci-layout", canonical_json({"imageLayoutVersion": VERSION}))]
     files += [_stored(one, store) for one in blobs.values()]
     tree = Tree([*files, *beside]).with_parents()

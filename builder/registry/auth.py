@@ -31,7 +31,7 @@ _LIFETIME = 60.0  # seconds, when the token server does not say (token.md, `expi
 _NO_GET = (404, 405)
 
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_SCHEME = re.compile(rf"\s*({_NAME})(?:\s+|$|(?=,))(?!\s*=)")
+_SCHEME = re.compile(rf"\s*({_NAME})(?:\s++|$|(?=,))(?!\s*=)")
 _PARAMETER = re.compile(rf'\s*({_NAME})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_NAME}))\s*')
 
 # Token servers that a registry is known to have on another host.

@@ -11,7 +11,7 @@ def main(name: str) -> None:
     """Fuzz the target of this name; the command line is libFuzzer's. The process ends in here."""
     import atheris
 
-    with atheris.instrument_imports(include=["rootfs.debian", "rootfs.tree"]):
+    with atheris.instrument_imports(include=["rootfs.debian", "rootfs.tree", "builder.oci", "builder.registry"]):
         from tests.fuzz.targets import TARGETS
     target = TARGETS[name]
     with tempfile.TemporaryDirectory(prefix="ocibuild-fuzz-") as corpus:

@@ -29,8 +29,8 @@ class Authority:
         return self.place / "client.cert", self.place / "client.key"
 
 
-def authority(place: Path) -> Authority:
-    """A new authority with a server's and a client's certificate, good for a day."""
+def authority(place: Path, *hosts: str) -> Authority:
+    """A new authority with a server's and a client's certificate, good for a day; the server has these names, too."""
     pytest.importorskip("cryptography", reason="the package cryptography makes the certificates of this test")
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -42,7 +42,7 @@ def authority(place: Path) -> Authority:
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ocibuild's tests")])
     root = ec.generate_private_key(ec.SECP256R1())
     names = [
-        x509.DNSName("localhost"),
+        *(x509.DNSName(host) for host in ("localhost", *hosts)),
         x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
         x509.IPAddress(ipaddress.ip_address("::1")),
     ]
