@@ -41,7 +41,8 @@ def _always(_: Descriptor) -> bool:
 class FoundImage:
     """Where an image is: its (or its index's) descriptor, and how its blobs are had; `near` when that costs nothing.
 
-    `holds` says whether a blob is there: a foreign layer's may not be. `layout` is the directory, if it is in one.
+    `holds` says whether a blob is there: a foreign layer's may not be. `layout` is the directory, if it is in one;
+    `listed` is what that, or the archive of one, lists; `registry` is set where it is in a registry.
     """
 
     name: str
@@ -50,6 +51,8 @@ class FoundImage:
     near: bool
     holds: Callable[[Descriptor], bool] = field(default=_always)
     layout: Path | None = None
+    listed: tuple[Descriptor, ...] = ()
+    registry: Registry | None = None
 
 
 def find_image(text: str, *, connect: Connect | None = None) -> FoundImage:
@@ -136,13 +139,15 @@ def _in_layout(place: Path, tag: str, digest: str) -> FoundImage:
         except FileNotFoundError as error:
             raise IntegrityError("the layout lacks a blob", at=str(path)) from error
 
+    listed = read_layout(place).manifests
     return FoundImage(
         name=f"{place}:{tag}" if tag else str(place),
-        descriptor=_choose(read_layout(place).manifests, place, tag, digest),
+        descriptor=_choose(listed, place, tag, digest),
         fetch=fetch,
         near=True,
         holds=lambda descriptor: path_of(descriptor).exists(),
         layout=place,
+        listed=listed,
     )
 
 
@@ -150,8 +155,11 @@ def _in_archive(place: Path, tag: str, digest: str) -> FoundImage:
     archive = read_archive(place)
     name = f"{place}:{tag}" if tag else str(place)
     if archive.is_layout:
-        descriptor = _choose(archive.index().manifests, place, tag, digest)
-        return FoundImage(name=name, descriptor=descriptor, fetch=archive.fetch, near=True, holds=archive.holds)
+        listed = archive.index().manifests
+        descriptor = _choose(listed, place, tag, digest)
+        return FoundImage(
+            name=name, descriptor=descriptor, fetch=archive.fetch, near=True, holds=archive.holds, listed=listed
+        )
     found = classic(archive, tag)
     if digest and found.descriptor.digest != Digest.parse(digest):
         because = f"what is made of it is {found.descriptor.digest}"
@@ -195,4 +203,11 @@ def _in_registry(text: str, connect: Connect | None) -> FoundImage:
         else:
             yield from registry.open(wanted)
 
-    return FoundImage(name=reference.name, descriptor=descriptor, fetch=fetch, near=False, holds=registry.exists)
+    return FoundImage(
+        name=reference.name,
+        descriptor=descriptor,
+        fetch=fetch,
+        near=False,
+        holds=registry.exists,
+        registry=registry,
+    )

@@ -24,12 +24,29 @@ from rootfs.files import host_error
 _VERBS = {
     "recipe": "Build the image of a recipe; push it where --push says.",
     "rootfs": "Assemble a Debian rootfs by itself.",
+    "pack": "Make an image of directories and tars, a layer of each.",
+    "push": "Push an image, and what is attached to it, to registries.",
+    "pull": "Fetch an image, and what is attached to it, from a registry.",
+    "copy": "Copy an image into another form: layout, archive, files, runtime bundle.",
     "inspect": "Show what an image is, and with --sizes where its bytes go.",
+    "diff": "Show what changed from one image to another.",
+    "extract": "Take one file or directory out of an image.",
+    "check": "Check every invariant of images, and say all that is wrong.",
+    "mutate": "Change an image's config, or put it on another base; its layers stay.",
+    "index": "Make one index of the images of several platforms.",
+    "sbom": "Say what is in an image, as SPDX or CycloneDX.",
+    "referrers": "List what is attached to an image, or print it.",
     "verify": "Check inside an image that what it promises works.",
     "bench": "Measure how fast the Python of images is, side by side.",
     "explain": "Say who pulls a package into a rootfs.",
     "profile": "Train, show, push, pull, export and import the profile that leads a build.",
+    "tags": "List the tags of a repository.",
+    "delete": "Delete a tag or a manifest in a registry.",
+    "login": "Keep an account at a registry, where docker and podman find it too.",
+    "logout": "Forget an account at a registry.",
+    "registry": "Find out what a registry can.",
     "lock": "Resolve a recipe anew and write its lock.",
+    "cache": "List what lies in the store, take out what is of no use, read it again.",
     "settings": "Print every setting with its value and where it comes from.",
 }
 
@@ -77,16 +94,14 @@ def main() -> None:
 def run(argv: list[str]) -> int:
     """Carry out a command line; the exit status (docs/reference/exit-codes.md)."""
     try:
-        cli.main(argv, prog_name="ocibuild", standalone_mode=False)
-    except click.exceptions.Exit as error:
-        return error.exit_code
+        status = cli.main(argv, prog_name="ocibuild", standalone_mode=False)
     except BrokenPipeError:
         return 141
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (every failure ends here, as a message)
         text, status = _explain(error)
         print(text if "--debug" not in argv else f"{traceback.format_exc()}{text}", file=sys.stderr)
         return status
-    return 0
+    return status if isinstance(status, int) else 0  # what a verb ended with: click.exceptions.Exit
 
 
 def _explain(error: BaseException) -> tuple[str, int]:

@@ -1,36 +1,50 @@
-"""Check: what must hold of an image before a byte of it leaves the machine (image-spec 1.1).
+"""Check: what must hold of an image before a byte of it leaves the machine, and of any image (image-spec 1.1).
 
-Law: reads the stored blobs again and believes nothing that packing and assembling said. It goes on after a finding,
-so that one run tells all; blobs are streamed.
+Law: reads the blobs again and believes nothing that packing and assembling said. It goes on after a finding, so that
+one run tells all; blobs are streamed, each is read once. What the build made must be free of notes, too.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
+import json
 import zlib
-from collections.abc import Callable, Generator, Iterator
-from typing import BinaryIO
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
 
 import zstandard
 
+from builder.oci.annotations import BASE_DIGEST, CREATED, fault_of
 from builder.oci.config import ImageConfig
-from builder.oci.descriptor import CONFIG, INDEX, LAYER_GZIP, LAYER_TAR, LAYER_ZSTD, MANIFEST, SIZE_LIMIT, Descriptor
+from builder.oci.descriptor import EMPTY, SIZE_LIMIT, Descriptor, Platform
+from builder.oci.flatten import Fetch, decompressed
+from builder.oci.listing import Forward
 from builder.oci.manifest import Index, Manifest, parse
-from rootfs.digest import Digest
-from rootfs.errors import BuildError, IntegrityError
-from rootfs.ports import Store, read_blob
+from builder.oci.mediatypes import CONFIGS, DOCUMENTS, FOREIGN, LAYERS
+from builder.oci.walk import Finding, Walk
+from rootfs.digest import Digest, canonical_json
+from rootfs.errors import BuildError, IntegrityError, OcibuildError, TransferError
+from rootfs.ports import Store
 
 _READ_SIZE = 1 << 20
+_DEEPEST = 4
+_DECODING = (OSError, EOFError, zlib.error, zstandard.ZstdError)
 
 
 def check_image(store: Store, descriptor: Descriptor) -> None:
-    """Check an image, or all images of an index; BuildError that lists every finding.
+    """Check an image, or all images of an index; BuildError that lists every finding, notes among them.
 
-    Checked are: size and digest of every blob, media types, canonical JSON, the platform, the diff ids (by
+    Checked are: size and digest of every blob, media types, canonical JSON, the platform, annotations, the diff ids (by
     decompressing), and that layers, diff ids and history entries that made a layer are equal in number.
     """
-    findings = list(_document(store, descriptor))
+
+    def fetch(wanted: Descriptor) -> Iterator[bytes]:
+        with store.open(wanted.digest) as stream:
+            while chunk := stream.read(_READ_SIZE):
+                yield chunk
+
+    findings = [str(finding) for finding in findings_of(descriptor, fetch, members=False)]
     if findings:
         raise BuildError(
             "the image is not sound" if len(findings) == 1 else f"the image is not sound: {len(findings)} findings",
@@ -40,115 +54,238 @@ def check_image(store: Store, descriptor: Descriptor) -> None:
         )
 
 
-def _document(store: Store, descriptor: Descriptor) -> Iterator[str]:
-    """Findings about a manifest or an index and what it refers to."""
-    faults = list(_blob(store, descriptor))
-    yield from faults
-    if faults:
-        return
-    if descriptor.media_type not in (MANIFEST, INDEX) or descriptor.size > SIZE_LIMIT:
-        yield f"{descriptor.digest} is no manifest: {descriptor.media_type}, {descriptor.size} bytes"
-        return
-    data = read_blob(store, descriptor.digest)
-    try:
-        document = parse(descriptor.media_type, data)
-    except IntegrityError as error:
-        yield _told(error, descriptor.digest)
-        return
-    if document.to_bytes() != data:
-        yield f"{descriptor.digest} is not canonical JSON"
-    yield from _index(store, document) if isinstance(document, Index) else _image(store, document, descriptor)
+def findings_of(descriptor: Descriptor, fetch: Fetch, *, members: bool = True) -> Iterator[Finding]:
+    """Everything wrong with an image, an artifact, or all that an index holds; with `members`, with the paths in the
+    layers, too. `fetch` gives a blob's bytes; IntegrityError from it is a finding.
+    """
+    yield from _Checking(fetch=fetch, members=members).document(descriptor)
 
 
-def _index(store: Store, index: Index) -> Iterator[str]:
-    platforms = [manifest.platform for manifest in index.manifests]
-    for manifest in index.manifests:
-        if manifest.platform is None:
-            yield f"{manifest.digest} has no platform in the index"
-        elif platforms.count(manifest.platform) > 1:
-            yield f"{manifest.digest} is not the only one for {manifest.platform} in the index"
-        yield from _document(store, manifest)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Checking:
+    """One run."""
 
+    fetch: Fetch
+    members: bool
 
-def _image(store: Store, manifest: Manifest, descriptor: Descriptor) -> Iterator[str]:
-    config = yield from _config(store, manifest.config)
-    for number, layer in enumerate(manifest.layers):
-        faults = list(_blob(store, layer))
-        yield from faults
-        if layer.media_type not in (LAYER_GZIP, LAYER_TAR, LAYER_ZSTD):
-            yield f"{layer.digest} is no layer: {layer.media_type}"
-        elif config and not faults and number < len(config.diff_ids):
-            yield from _diff_id(store, layer, config.diff_ids[number])
-    if config is None:
-        return
-    made = sum(not entry.empty_layer for entry in config.history)
-    if not len(manifest.layers) == len(config.diff_ids) == made:
-        yield f"{len(manifest.layers)} layers, {len(config.diff_ids)} diff ids and {made} history entries that made one"
-    if descriptor.platform and descriptor.platform != config.platform:
-        yield f"{descriptor.digest} is for {descriptor.platform}, its config for {config.platform}"
-
-
-def _blob(store: Store, descriptor: Descriptor) -> Iterator[str]:
-    """Findings about a blob's presence, size and digest."""
-    hasher = hashlib.new(descriptor.digest.algorithm)
-    size = 0
-    try:
-        with store.open(descriptor.digest) as stream:
-            for chunk in _chunks(stream.read):
-                hasher.update(chunk)
-                size += len(chunk)
-    except IntegrityError as error:
-        yield _told(error, descriptor.digest)
-        return
-    if size != descriptor.size:
-        yield f"{descriptor.digest} has {size} bytes, its descriptor says {descriptor.size}"
-    if hasher.hexdigest() != descriptor.digest.hex:
-        yield f"{descriptor.digest} holds other bytes: {descriptor.digest.algorithm}:{hasher.hexdigest()}"
-
-
-def _config(store: Store, descriptor: Descriptor) -> Generator[str, None, ImageConfig | None]:
-    """Findings about a config; returns it when it could be read."""
-    faults = list(_blob(store, descriptor))
-    yield from faults
-    if descriptor.media_type != CONFIG:
-        yield f"{descriptor.digest} is no image config: {descriptor.media_type}"
-        return None
-    if faults:
-        return None
-    data = read_blob(store, descriptor.digest)
-    try:
-        config = ImageConfig.parse(data)
-    except IntegrityError as error:
-        yield _told(error, descriptor.digest)
-        return None
-    if config.to_bytes() != data:
-        yield f"{descriptor.digest} is not canonical JSON"
-    return config
-
-
-def _diff_id(store: Store, layer: Descriptor, expected: Digest) -> Iterator[str]:
-    hasher = hashlib.new(expected.algorithm)
-    with store.open(layer.digest) as stream:
-        tar: BinaryIO | gzip.GzipFile | zstandard.ZstdDecompressionReader = stream
-        if layer.media_type == LAYER_GZIP:
-            tar = gzip.GzipFile(fileobj=stream)
-        elif layer.media_type == LAYER_ZSTD:
-            tar = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-        try:
-            for chunk in _chunks(tar.read):
-                hasher.update(chunk)
-        except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
-            yield f"{layer.digest} cannot be decompressed: {error}"
+    def document(self, descriptor: Descriptor, depth: int = 0) -> Iterator[Finding]:
+        """Findings about a manifest or an index and what it refers to."""
+        if descriptor.media_type not in DOCUMENTS or descriptor.size > SIZE_LIMIT or depth > _DEEPEST:
+            deep = ", too deep in indexes" if depth > _DEEPEST else ""
+            yield _error(descriptor, f"is no manifest: {descriptor.media_type}, {descriptor.size} bytes{deep}")
             return
-    if hasher.hexdigest() != expected.hex:
-        yield f"{layer.digest} has the diff id {expected.algorithm}:{hasher.hexdigest()}, the config says {expected}"
+        data = yield from self._data(descriptor)
+        if data is None:
+            return
+        try:
+            document = parse(descriptor.media_type, data)
+        except IntegrityError as error:
+            yield _error(descriptor, _told(error))
+            return
+        yield from _form(descriptor, data)
+        yield from _annotations(descriptor, document.annotations)
+        if ".docker." not in descriptor.media_type:
+            yield from (
+                _note(one, f"is no layer or document of OCI: {one.media_type}")
+                for one in document.children
+                if ".docker." in one.media_type
+            )
+        if "mediaType" not in json.loads(data):
+            yield _note(descriptor, "does not say its media type")
+        if isinstance(document, Index):
+            yield from self._index(document, depth)
+        else:
+            yield from self._manifest(document, descriptor)
+
+    def _index(self, index: Index, depth: int) -> Iterator[Finding]:
+        platforms = Counter(str(manifest.platform) for manifest in index.manifests)
+        for manifest in index.manifests:
+            if manifest.platform is None and manifest.artifact_type is None:
+                yield _note(manifest, "has no platform in the index")
+            elif manifest.platform and platforms[str(manifest.platform)] > 1 and not _is_nowhere(manifest.platform):
+                yield _note(manifest, f"is not the only one for {manifest.platform} in the index")
+            yield from _annotations(manifest, manifest.annotations)
+            yield from self.document(manifest, depth + 1)
+
+    def _manifest(self, manifest: Manifest, descriptor: Descriptor) -> Iterator[Finding]:
+        for one in manifest.children:
+            yield from _annotations(one, one.annotations)
+        if manifest.subject is not None:
+            yield from self._subject(manifest.subject)
+        if manifest.config.media_type not in CONFIGS and (
+            manifest.artifact_type or manifest.config.media_type == EMPTY
+        ):
+            for one in manifest.children:
+                yield from self._blob(one)
+            return
+        config = yield from self._config(manifest.config)
+        yield from _layer_list(manifest)
+        walk = Walk(latest=config.created if config else 0)
+        for number, layer in enumerate(manifest.layers):
+            diff_id = config.diff_ids[number] if config and number < len(config.diff_ids) else None
+            yield from self._layer(layer, diff_id, walk if config else None)
+        if config is not None:
+            yield from _agreement(manifest, config, descriptor)
+
+    def _subject(self, subject: Descriptor) -> Iterator[Finding]:
+        """A subject need not be where its referrer is; one that is there is as it is said to be."""
+        try:
+            first = next(self.fetch(subject), b"")
+        except (IntegrityError, TransferError):
+            yield _note(subject, "is the subject, and is not here")
+            return
+        if first:
+            yield from self._blob(subject)
+
+    def _config(self, descriptor: Descriptor) -> Generator[Finding, None, ImageConfig | None]:
+        """Findings about a config; returns it when it could be read."""
+        if descriptor.media_type not in CONFIGS:
+            yield _error(descriptor, f"is no image config: {descriptor.media_type}")
+            yield from self._blob(descriptor)
+            return None
+        data = yield from self._data(descriptor)
+        if data is None:
+            return None
+        try:
+            config = ImageConfig.parse(data)
+        except IntegrityError as error:
+            yield _error(descriptor, _told(error))
+            return None
+        yield from _form(descriptor, data)
+        if not json.loads(data).get("created"):
+            yield _note(descriptor, "does not say when the image was created")
+        return config
+
+    def _layer(self, layer: Descriptor, diff_id: Digest | None, walk: Walk | None) -> Iterator[Finding]:
+        """Findings about a layer: its blob, the archive in it, and with `members` what that holds."""
+        if layer.media_type not in LAYERS:
+            yield _error(layer, f"is no layer: {layer.media_type}")
+        if layer.media_type in FOREIGN:
+            yield _note(layer, "is a non-distributable layer, which the specification has given up")
+        if layer.media_type not in LAYERS or diff_id is None:
+            yield from self._blob(layer)
+            return
+        blob = _Hashing(layer.digest.algorithm)
+        archive = _Hashing(diff_id.algorithm)
+        try:
+            chunks = blob.over(self.fetch(layer))
+            stream = Forward(archive.over(decompressed(layer, chunks)))
+            try:
+                if self.members and walk is not None:
+                    yield from walk.layer(stream, layer)
+            except IntegrityError as error:
+                yield _error(layer, _told(error))
+            stream.drain()
+            for _ in chunks:
+                pass
+        except _DECODING as error:
+            yield from list(self._blob(layer)) or [_error(layer, f"cannot be decompressed: {error}")]
+            return
+        except (IntegrityError, TransferError) as error:
+            yield _error(layer, _told(error))
+            return
+        yield from blob.findings(layer)
+        if archive.hex != diff_id.hex and blob.hex == layer.digest.hex:
+            yield _error(layer, f"has the diff id {diff_id.algorithm}:{archive.hex}, the config says {diff_id}")
+
+    def _data(self, descriptor: Descriptor) -> Generator[Finding, None, bytes | None]:
+        """The bytes of a document, None when they are not the described ones."""
+        if descriptor.size > SIZE_LIMIT:
+            yield _error(descriptor, f"is too large for a document: {descriptor.size} bytes")
+            return None
+        read: list[bytes] = []
+        faults = list(self._blob(descriptor, read))
+        yield from faults
+        return None if faults else b"".join(read)
+
+    def _blob(self, descriptor: Descriptor, read: list[bytes] | None = None) -> Iterator[Finding]:
+        """Findings about a blob's presence, size and digest; its bytes go to `read`."""
+        blob = _Hashing(descriptor.digest.algorithm)
+        try:
+            for chunk in blob.over(self.fetch(descriptor)):
+                if read is not None:
+                    read.append(chunk)
+        except (IntegrityError, TransferError) as error:
+            yield _error(descriptor, _told(error))
+            return
+        yield from blob.findings(descriptor)
 
 
-def _chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    while chunk := read(_READ_SIZE):
-        yield chunk
+class _Hashing:
+    """Chunks that are hashed and counted as they pass."""
+
+    def __init__(self, algorithm: str) -> None:
+        self._hasher = hashlib.new(algorithm)
+        self.size = 0
+
+    @property
+    def hex(self) -> str:
+        """Of what has passed."""
+        return self._hasher.hexdigest()
+
+    def over(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """The same chunks."""
+        for chunk in chunks:
+            self._hasher.update(chunk)
+            self.size += len(chunk)
+            yield chunk
+
+    def findings(self, descriptor: Descriptor) -> Iterator[Finding]:
+        """What is wrong with the blob that has passed."""
+        if self.size != descriptor.size:
+            yield _error(descriptor, f"has {self.size} bytes, its descriptor says {descriptor.size}")
+        if self.hex != descriptor.digest.hex:
+            yield _error(descriptor, f"holds other bytes: {descriptor.digest.algorithm}:{self.hex}")
 
 
-def _told(error: IntegrityError, digest: Digest) -> str:
-    parts = (error.message, error.at and f"at {error.at}", error.because)
-    return f"{digest}: " + ", ".join(part for part in parts if part)
+def _layer_list(manifest: Manifest) -> Iterator[Finding]:
+    if not manifest.layers:
+        yield _note(manifest.config, "is the config of an image without layers")
+    for digest, count in Counter(layer.digest for layer in manifest.layers).items():
+        if count > 1:
+            layer = next(layer for layer in manifest.layers if layer.digest == digest)
+            yield _note(layer, f"is {count} layers of one image")
+
+
+def _agreement(manifest: Manifest, config: ImageConfig, descriptor: Descriptor) -> Iterator[Finding]:
+    """Whether the documents of an image say the same."""
+    made = sum(not entry.empty_layer for entry in config.history)
+    if not config.history and manifest.layers:
+        yield _note(manifest.config, "has no history")
+        made = len(manifest.layers)
+    if not len(manifest.layers) == len(config.diff_ids) == made:
+        counts = f"{len(manifest.layers)} layers, {len(config.diff_ids)} diff ids and {made} history entries"
+        yield _error(descriptor, f"has {counts} that made one")
+    if descriptor.platform and descriptor.platform != config.platform:
+        yield _error(descriptor, f"is for {descriptor.platform}, its config for {config.platform}")
+
+
+def _form(descriptor: Descriptor, data: bytes) -> Iterator[Finding]:
+    if canonical_json(json.loads(data)) != data:
+        yield _note(descriptor, "is not canonical JSON")
+
+
+def _annotations(descriptor: Descriptor, annotations: Mapping[str, str]) -> Iterator[Finding]:
+    """A name or value that is not of its form is an error where programs read it."""
+    for name, value in annotations.items():
+        fault = fault_of(name, value)
+        if fault:
+            told = _error if name in (CREATED, BASE_DIGEST) else _note
+            yield told(descriptor, f"has the annotation {name}={value!r}: {fault}")
+
+
+def _is_nowhere(platform: Platform) -> bool:
+    """Of attestations: they run nowhere."""
+    return platform.os == "unknown"
+
+
+def _error(descriptor: Descriptor, text: str) -> Finding:
+    return Finding(severity="error", at=str(descriptor.digest), text=text)
+
+
+def _note(descriptor: Descriptor, text: str) -> Finding:
+    return Finding(severity="note", at=str(descriptor.digest), text=text)
+
+
+def _told(error: OcibuildError) -> str:
+    return ", ".join(filter(None, (error.message, error.at and f"at {error.at}", error.because)))

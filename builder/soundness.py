@@ -1,0 +1,125 @@
+"""Soundness: every finding about what a user calls IMAGE: the place it lies in, and all that it leads to there.
+
+Law: reads and judges; changes nothing, and keeps nothing. An image layout is more than the image in it: its own index,
+the names in that, and blobs that nothing leads to are looked at, too (image-spec 1.1, image-layout.md).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.finding import Connect, FoundImage, find_image
+from builder.oci.annotations import REF_NAME_FORM
+from builder.oci.check import findings_of
+from builder.oci.descriptor import REF_NAME, Descriptor
+from builder.oci.layout import read_layout
+from builder.oci.manifest import parse
+from builder.oci.mediatypes import DOCUMENTS
+from builder.oci.walk import Finding
+from builder.tables import shown
+from rootfs.digest import Digest
+from rootfs.errors import IntegrityError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Soundness:
+    """What was found about one image."""
+
+    name: str
+    digest: Digest | None
+    findings: tuple[Finding, ...]
+
+    def fails(self, *, strict: bool) -> bool:
+        """Whether there is an error; with `strict`, whether there is anything."""
+        return any(strict or finding.severity == "error" for finding in self.findings)
+
+    def to_value(self) -> dict[str, Any]:
+        """The JSON value (docs/reference/check.md)."""
+        findings = [{"severity": one.severity, "at": one.at, "text": one.text} for one in self.findings]
+        return {"image": self.name, "digest": self.digest and str(self.digest), "findings": findings}
+
+    def render(self) -> str:
+        """A line for each finding, errors first, and one for all."""
+        ordered = sorted(self.findings, key=lambda one: one.severity != "error")
+        lines = [f"{one.severity}: {shown(str(one))}\n" for one in ordered]
+        counted = Counter(one.severity for one in self.findings)
+        name = shown(self.name) if self.digest is None else f"{shown(self.name)}@{self.digest}"
+        return "".join([*lines, f"{name}: {counted['error']} errors, {counted['note']} notes\n"])
+
+
+def soundness(text: str, *, connect: Connect | None = None) -> Soundness:
+    """Check an image, an index or an artifact, or, where a layout holds several and none is named, all of them.
+
+    UsageError when there is none.
+    """
+    layout = Path(text.removeprefix("oci:"))
+    if (layout / "oci-layout").is_file():
+        return Soundness(name=str(layout), digest=None, findings=_unique(_layout(layout)))
+    found = find_image(text, connect=connect)
+    return Soundness(name=found.name, digest=found.descriptor.digest, findings=_unique(_image(found)))
+
+
+def _unique(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Several images of one place share blobs, and so findings."""
+    return tuple(dict.fromkeys(findings))
+
+
+def _image(found: FoundImage) -> Iterator[Finding]:
+    return findings_of(found.descriptor, found.fetch)
+
+
+def _layout(layout: Path) -> Iterator[Finding]:
+    """Findings about a layout: its index, all that this leads to, and what it leads to nothing of."""
+    at = str(layout / "index.json")
+    try:
+        manifests = read_layout(layout).manifests
+    except IntegrityError as error:
+        yield Finding(severity="error", at=at, text=": ".join(filter(None, (error.message, error.because))))
+        return
+    names = Counter(one.annotations.get(REF_NAME) for one in manifests)
+    for name, count in names.items():
+        if name is not None and count > 1:
+            yield Finding(severity="error", at=at, text=f"has the name {name!r} {count} times")
+        elif name is not None and not REF_NAME_FORM.match(name):
+            yield Finding(severity="note", at=at, text=f"has a name of a form of its own: {name!r}")
+    if not manifests:
+        yield Finding(severity="note", at=at, text="holds nothing")
+    known: set[Digest] = set()
+    for descriptor in manifests:
+        found = find_image(f"oci:{layout}@{descriptor.digest}")
+        yield from findings_of(descriptor, found.fetch)
+        known |= _reached(descriptor, found)
+    yield from _unreached(layout, known)
+
+
+def _reached(descriptor: Descriptor, found: FoundImage) -> set[Digest]:
+    """The digests that a descriptor leads to, as far as its documents can be read."""
+    reached = {descriptor.digest}
+    if descriptor.media_type in DOCUMENTS:
+        try:
+            document = parse(descriptor.media_type, b"".join(found.fetch(descriptor)))
+        except IntegrityError:
+            return reached
+        for child in document.children:
+            reached |= _reached(child, found)
+    return reached
+
+
+def _unreached(layout: Path, known: set[Digest]) -> Iterator[Finding]:
+    """Files below blobs/ that are no blob, or that nothing leads to."""
+    loose = []
+    for path in sorted((layout / "blobs").glob("*/*")):
+        try:
+            digest = Digest(path.parent.name, path.name)
+        except IntegrityError:
+            yield Finding(severity="note", at=str(path), text="is no blob")
+            continue
+        if digest not in known:
+            loose.append(digest)
+    if loose:
+        more = f" and {len(loose) - 1:,} more" if len(loose) > 1 else ""
+        yield Finding(severity="note", at=str(layout), text=f"holds a blob that nothing leads to: {loose[0]}{more}")
