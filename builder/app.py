@@ -18,26 +18,25 @@ from builder.lock import Lock, LockedProfile
 from builder.oci.descriptor import MANIFEST, Descriptor, Platform
 from builder.oci.layer import parse_compression
 from builder.oci.layout import write_layout
-from builder.plan import commands_of, make_plan, rules_of, slim_parameters
+from builder.plan import commands_of, make_plan, options_of, rules_of, slim_parameters
+from builder.python.layout import settled
 from builder.python.lines import suite_for
 from builder.python.pip import fetch_pip
-from builder.python.profile import misfits, profile_for
+from builder.python.profile import fitting, profile_for
 from builder.python.versions import find
 from builder.recipe import Recipe
-from builder.registry.access import Access
-from builder.registry.client import Registry
-from builder.registry.journal import Journal
 from builder.registry.reference import Reference
-from builder.registry.transfer import push
+from builder.registry.source import gather, store_source
 from builder.resolve import resolve
 from builder.suites import with_keys
 from builder.tools import Tools
+from builder.transit import Delivered, Load, Target, push_to
 from builder.trust.attach import attach
 from builder.trust.attest import attest
 from builder.verify import verify_image
 from rootfs.architecture import Architecture
 from rootfs.digest import Digest
-from rootfs.errors import LockError, RecipeError
+from rootfs.errors import LockError, RecipeError, UsageError
 from rootfs.files import replacing
 from rootfs.ports import read_blob
 
@@ -82,12 +81,21 @@ def find_recipe(name: str, *, overrides: Sequence[str] = (), lock: Path | None =
 
 
 def _ready(recipe: Recipe, directory: Path) -> Recipe:
-    """The recipe with its suite and its repositories' keys in it; what cannot be built is refused before any fetch."""
-    commands_of(recipe, find(recipe.python.version).version)
+    """The recipe with its suite, its layout and its repositories' keys in it.
+
+    What cannot be built is refused before any fetch.
+    """
+    python = find(recipe.python.version)
+    commands_of(recipe, python.version)
     rules_of(slim_parameters(recipe.base))
     parse_compression(recipe.image.compression)
-    base = msgspec.structs.replace(recipe.base, suite=suite_for(recipe.python.version, recipe.base.suite))
-    return msgspec.structs.replace(recipe, base=with_keys(base, directory))
+    suite, architecture = suite_for(recipe.python.version, recipe.base.suite), Architecture.host().debian
+    layout = settled(recipe.python.layout, python.facts, options_of(recipe), suite=suite, architecture=architecture)
+    return msgspec.structs.replace(
+        recipe,
+        base=with_keys(msgspec.structs.replace(recipe.base, suite=suite), directory),
+        python=msgspec.structs.replace(recipe.python, layout=layout),
+    )
 
 
 def write_lock(found: Found, tools: Tools, *, epoch: int | None) -> Lock:
@@ -100,7 +108,7 @@ def write_lock(found: Found, tools: Tools, *, epoch: int | None) -> Lock:
 
 
 def _kept_profile(found: Found, lock: Lock) -> LockedProfile | None:
-    """The profile that the old lock pins, if it fits the new one."""
+    """The profile that the old lock pins, if it fits the new one; without a layout that does not."""
     try:
         pinned = Lock.parse(found.lock_path.read_bytes(), at=str(found.lock_path)).profile
     except (LockError, OSError):
@@ -108,7 +116,7 @@ def _kept_profile(found: Found, lock: Lock) -> LockedProfile | None:
     if pinned is None or found.recipe.python.variant == "plain":
         return None
     wanted = profile_for(Digest.parse(pinned.digest), commands_of(found.recipe, lock.python.version), lock)
-    return None if misfits(pinned, wanted) else pinned
+    return fitting(pinned, wanted)
 
 
 def read_lock(found: Found, tools: Tools, *, locked: bool, epoch: int | None) -> Lock:
@@ -157,31 +165,25 @@ def accept(found: Found, built: Built, tools: Tools) -> None:
         tools.store.link(key, built.descriptor.digest)
 
 
-def push_image(built: Built, targets: Sequence[str], tools: Tools, *, connect: Connect) -> list[Reference]:
-    """Push a built image to every target (`host/repository[:tag]`; the image's own tag when none is given).
-
-    What is attached goes first: whoever finds the image by its tag finds that, too.
-    """
-    pushed = []
-    for target in targets:
-        reference = Reference.parse(target)
+def targets_of(built: Built, references: Sequence[str], connect: Connect) -> list[Target]:
+    """The repositories that are meant by `host/repository[:tag]`; the image's own tag when none is given."""
+    goals = []
+    for text in references:
+        reference = Reference.parse(text)
+        if reference.digest is not None:
+            raise UsageError("an image is pushed to a tag", at=text)
         tag = reference.tag or built.tag
-        registry = connect(reference)
-        for artifact in built.attached:
-            push(tools.store, artifact, registry, [], tools.reporter)
-        push(tools.store, built.descriptor, registry, [tag], tools.reporter)
-        pushed.append(reference)
-    return pushed
+        goals.append(Target(registry=connect(replace(reference, tag=None)), tags=(tag,)))
+    return goals
 
 
-def connect(reference: Reference, *, tools: Tools, access: Access, plain_http: bool = False) -> Registry:
-    """The registry of a reference, with the user's own account for it."""
-    return Registry(
-        tools.transport,
-        reference,
-        plain_http=access.plain_http(reference, tools.transport, asked=plain_http),
-        credentials=access.account(reference, tools.reporter.note),
-        trusted_realms=access.realms(reference.host),
-        journal=Journal(tools.work.parent / "registries"),
-        note=tools.reporter.note,
-    )
+def push_image(built: Built, targets: Sequence[Target], tools: Tools) -> list[Delivered]:
+    """Push a built image, and what is attached to it, to every target; see `transit.push_to`."""
+    what = load_of(built, tools)
+    return [push_to(what, target, tools) for target in targets]
+
+
+def load_of(built: Built, tools: Tools) -> Load:
+    """A built image with what is attached to it, in the store."""
+    source = store_source(tools.store, built.attached)
+    return Load(source=source, graph=gather(source, built.descriptor), root=built.descriptor)

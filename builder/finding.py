@@ -28,6 +28,7 @@ Connect = Callable[[Reference], Registry]
 BUILT = Path("dist")
 """Where `ocibuild recipe` puts layouts: an image may be named as its recipe is."""
 
+_MADE = "`ocibuild recipe RECIPE` makes one in dist/, `ocibuild pack` of directories and tars"
 _CHUNK = 1 << 20
 _PREFIXES = ("oci:", "oci-archive:", "docker-archive:")
 _NOT_READ = ("tar:", "dir:", "bundle:", "docker-daemon:", "containers-storage:")
@@ -77,17 +78,20 @@ def bring(found: FoundImage, store: Store) -> None:
 
     A foreign layer that is not where the image is stays where its `urls` say.
     """
-    _bring(found.descriptor, found, store)
+    _bring(found.descriptor, found, store, set())
 
 
-def _bring(descriptor: Descriptor, found: FoundImage, store: Store) -> None:
+def _bring(descriptor: Descriptor, found: FoundImage, store: Store, seen: set[Digest]) -> None:
+    if descriptor.digest in seen:
+        return
+    seen.add(descriptor.digest)
     if not store.exists(descriptor.digest):
         if descriptor.media_type in FOREIGN and not found.holds(descriptor):
             return
         store.put(found.fetch(descriptor), expect=descriptor.digest, size=descriptor.size)
     if descriptor.media_type in DOCUMENTS:
         for child in parse(descriptor.media_type, read_blob(store, descriptor.digest)).children:
-            _bring(child, found, store)
+            _bring(child, found, store, seen)
 
 
 def _at_path(text: str) -> FoundImage | None:
@@ -98,6 +102,7 @@ def _at_path(text: str) -> FoundImage | None:
             raise UsageError(f"{prefix.rstrip(':')} is not read as an image", at=text, hint=hint)
     form = next((prefix for prefix in _PREFIXES if text.startswith(prefix)), "")
     plain, _, digest = text.removeprefix(form).partition("@")
+    _check_digest(digest, text)
     for name, tag in _cuts(plain):
         for place in _places(name, form):
             if (place / "oci-layout").is_file() and form in ("", "oci:"):
@@ -105,11 +110,18 @@ def _at_path(text: str) -> FoundImage | None:
             if place.is_file() and form != "oci:" and (form or looks_like_archive(place)):
                 return _in_archive(place, tag, digest)
     if form or Path(plain).exists():
-        hint = (
-            "`ocibuild recipe RECIPE` makes one in dist/" if form in ("", "oci:") else "the path is before the first :"
-        )
-        raise UsageError(f"no image {'archive' if form.endswith('archive:') else 'layout'} there", at=plain, hint=hint)
+        what = {"": "image layout or archive", "oci:": "image layout"}.get(form, "image archive")
+        hint = "the path is before the first :" if form.endswith("archive:") else _MADE
+        raise UsageError(f"no {what} there", at=plain or repr(text), hint=hint)
     return None
+
+
+def _check_digest(digest: str, text: str) -> None:
+    """The user's own words are no damage: what is not a digest is a UsageError here."""
+    try:
+        Digest.parse(digest or str(Digest.of(b"")))
+    except IntegrityError as error:
+        raise UsageError(error.message, at=text[:300], hint=error.hint) from error
 
 
 def _cuts(plain: str) -> Iterator[tuple[str, str]]:
@@ -122,8 +134,9 @@ def _cuts(plain: str) -> Iterator[tuple[str, str]]:
 
 
 def _places(name: str, form: str) -> Iterator[Path]:
+    """The path itself; then what a recipe of this name made: `wee`, or a path `recipes/wee.toml`, no repository."""
     yield Path(name)
-    if form in ("", "oci:"):
+    if form in ("", "oci:") and ("/" not in name or name.endswith(".toml")):
         yield BUILT / Path(name.removesuffix(".toml")).name
 
 
@@ -177,7 +190,8 @@ def _choose(descriptors: Iterable[Descriptor], place: Path, tag: str, digest: st
         wanted = [one for one in wanted if one.digest == Digest.parse(digest)]
     if len({one.digest for one in wanted}) == 1:
         return wanted[0]
-    names = (one.annotations.get(REF_NAME) or one.annotations.get(IMAGE_NAME) or f"@{one.digest}" for one in known)
+    images = [one for one in known if not is_attached(one)]
+    names = {one.annotations.get(REF_NAME) or one.annotations.get(IMAGE_NAME) or f"@{one.digest}" for one in images}
     message = "the layout holds several images" if wanted else "no such image in the layout"
     raise UsageError(
         message, at=str(place), hint=f"write {place}:TAG; it holds {', '.join(sorted(names)) or 'nothing'}"

@@ -21,9 +21,11 @@ from builder.oci.config import ImageConfig
 from builder.oci.descriptor import REF_NAME, Descriptor
 from builder.oci.dockerarchive import ImageName, write_docker_archive
 from builder.oci.layer import pack
-from builder.oci.layout import IMAGE_NAME, check_name, write_layout
+from builder.oci.layout import IMAGE_NAME, check_name, relist, write_layout
+from builder.oci.mediatypes import MANIFESTS
 from builder.oci.tar import archive
 from builder.target import Place
+from builder.trust.attach import attach, indexes
 from rootfs.digest import Digest
 from rootfs.errors import HostError
 from rootfs.extract import extract, remove
@@ -34,23 +36,34 @@ from rootfs.tree import Kind, Tree
 
 __all__ = ("Place",)  # beside what is defined here
 
+WHOLE = ("oci", "oci-archive")
+"""The forms that hold an index, and what is attached to an image."""
 _UNNAMED = "latest"
 
 
-def write_place(place: Place, store: Store, descriptor: Descriptor, *, reporter: Reporter) -> Digest:
+def write_place(
+    place: Place, store: Store, descriptor: Descriptor, *, reporter: Reporter, attached: Sequence[Descriptor] = ()
+) -> Digest:
     """Write an image (or index) of the store, with all it refers to, to its place, whole or not at all.
+
+    `attached` are artifacts of the store about it, which a layout and an archive of one list: by themselves, or under
+    the name they have. Other forms have no room for them, and say so.
 
     Gives the digest of what is there now: the image's, in a layout or an archive of one the very one it had; of a tar
     of the files, the file's. UsageError when the form cannot hold it, HostError when the disk does not take it.
     """
+    if attached and place.form not in WHOLE:
+        reporter.note(f"a {place.form} has no room for what is attached: {', '.join(str(a.digest) for a in attached)}")
     match place.form:
         case "oci" | "oci-archive":
             notes = _notes(place, descriptor)
             named = replace(descriptor, annotations=notes)
             if place.form == "oci":
                 write_layout(place.path, store, named, ref_name=notes[REF_NAME])
+                _attach(place.path, attached, store)
             else:
-                write_archive(place.path, store, named)
+                plain = [one for one in attached if _is_artifact(one)]
+                write_archive(place.path, store, named, listed=(*attached, *indexes(plain, store)))
             return descriptor.digest
         case "docker-archive":
             one = one_of(descriptor, store)
@@ -58,6 +71,21 @@ def write_place(place: Place, store: Store, descriptor: Descriptor, *, reporter:
             return one.digest
         case _:
             return _write_files(place, store, one_of(descriptor, store), reporter)
+
+
+def _attach(layout: Path, attached: Sequence[Descriptor], store: Store) -> None:
+    """List artifacts in a layout beside the image."""
+    if plain := [one for one in attached if _is_artifact(one)]:
+        attach(layout, plain, store)
+    for one in attached:
+        if REF_NAME in one.annotations:
+            write_layout(layout, store, one, ref_name=one.annotations[REF_NAME])
+        elif not _is_artifact(one):
+            relist(layout, store, add=[one], drop=frozenset())
+
+
+def _is_artifact(one: Descriptor) -> bool:
+    return REF_NAME not in one.annotations and one.media_type in MANIFESTS
 
 
 def one_of(descriptor: Descriptor, store: Store, platform: str | None = None) -> Descriptor:

@@ -53,7 +53,8 @@ class Settings:
 
     `pypi` is the URL of a package index (PEP 503). `proxy` (URL), `no_proxy` (a list with commas), `ca_bundle` (a file
     of PEM certificates) and `trusted_realms` (token servers that may be told a registry's password, with commas: `HOST`
-    for every registry, `REGISTRY=HOST` for one) may be empty."""
+    for every registry, `REGISTRY=HOST` for one) may be empty, and so may `cache`, the repository where results of steps
+    are kept for other machines."""
 
     store: Setting
     mirror: Setting
@@ -64,6 +65,7 @@ class Settings:
     no_proxy: Setting
     ca_bundle: Setting
     trusted_realms: Setting
+    cache: Setting
 
     def items(self) -> Iterator[tuple[str, Setting]]:
         """Name and setting, in order."""

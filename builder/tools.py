@@ -8,13 +8,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from rootfs.ports import Reporter, Sandbox, Store, Transport
+
+if TYPE_CHECKING:
+    from builder.plan import Step  # all that makes a build: what only pushes does without
+
+
+class StepCache(Protocol):
+    """Results of steps outside of this machine, by key."""
+
+    def take(self, step: Step) -> bool:
+        """Have a step's result in the store, with all it refers to, if it is kept; whether it was."""
+
+    def offer(self, step: Step) -> None:
+        """The result of this step is in the store, whole: it may be kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """Ports; mirrors (base URL by archive); a directory to work in; how many things to do at once."""
+    """Ports; mirrors (base URL by archive); a directory to work in; how many things to do at once; results that are
+    kept elsewhere.
+    """
 
     store: Store
     transport: Transport
@@ -23,3 +39,4 @@ class Tools:
     mirrors: Mapping[str, str]
     work: Path
     jobs: int
+    cache: StepCache | None = None

@@ -40,6 +40,7 @@ class Host:
         self._slots = {kind: threading.BoundedSemaphore(parallel) for kind in (False, True)}
         self._budget = self._left = budget
         self._until = 0.0
+        self.retries = 0
         self._lock = threading.Lock()
 
     @contextmanager
@@ -60,6 +61,7 @@ class Host:
             if self._left < 1:
                 return False
             self._left -= 1
+            self.retries += 1
             return True
 
     def prosper(self) -> None:
@@ -84,6 +86,12 @@ class Hosts:
         self._make = make
         self._hosts: dict[tuple[str, str, int], Host] = {}
         self._lock = threading.Lock()
+
+    @property
+    def retries(self) -> int:
+        """How many retries there were in all."""
+        with self._lock:
+            return sum(host.retries for host in self._hosts.values())
 
     def at(self, origin: tuple[str, str, int]) -> Host:
         """The Host of a scheme, host and port."""

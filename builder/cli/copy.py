@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import click
 
 from builder.cli.options import debug_option, settings_options
+from builder.cli.sending import send_found, sending_options
 from builder.cli.start import reaching
-from builder.finding import FoundImage, bring, find_image
+from builder.finding import FoundImage, bring, find_image, stored_image
 from builder.multi import chosen
 from builder.oci.descriptor import REF_NAME, Descriptor
 from builder.oci.docker import Schema, converted
 from builder.oci.dockerarchive import ImageName
 from builder.oci.layout import IMAGE_NAME
 from builder.oci.mediatypes import INDEXES
-from builder.places import write_place
+from builder.places import WHOLE, write_place
 from builder.progress import make_reporter
+from builder.registry.reference import Reference
 from builder.settings import read_settings
 from builder.target import Place
 from builder.tools import Tools
+from builder.transit import bring_in, load
 from builder.wiring import open_tools
+from rootfs.digest import Digest
 from rootfs.errors import UsageError
-
-_WHOLE = ("oci", "oci-archive")
 
 
 @click.command(name="copy")
@@ -34,11 +38,11 @@ _WHOLE = ("oci", "oci-archive")
 @settings_options
 @debug_option
 @click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Take this image out of an index.")
-@click.option("--all", "whole", is_flag=True, help="Take all of an index, which DST must be able to hold.")
+@click.option("--all", "--all-platforms", "whole", is_flag=True, help="Take all of an index, which DST must hold.")
 @click.option("--format", "schema", type=click.Choice(["oci", "docker"]), help="Change the documents' media types.")
 @click.option("--name", metavar="NAME:TAG", default="", help="What Docker and containerd are to call the image.")
-@click.option("--plain-http", is_flag=True, help="Speak plain http to the registry.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@sending_options
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object; of a registry the receipts.")
 def command(
     source: str,
     target: str,
@@ -49,28 +53,66 @@ def command(
     whole: bool,
     plain_http: bool,
     as_json: bool,
-    **flags: str | None,
+    **words: Any,
 ) -> None:
-    """Copy the image SRC to DST.
+    """Copy the image SRC to DST, with all that is attached to it.
 
     SRC is a layout PATH[:TAG], an archive of one or of `docker save`, a recipe's name whose layout is in dist/, or
     host/repository:tag. DST is oci:PATH[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG],
-    FILE.tar[.gz|.zst], bundle:DIR or dir:DIR.
+    FILE.tar[.gz|.zst], bundle:DIR, dir:DIR or host/repository[:tag].
 
-    Prints one line: DST and the image's digest (of a FILE.tar, the file's own).
+    Prints one line: DST and the image's digest (of a FILE.tar, the file's own). What goes from one registry to another
+    touches no disk.
     """
-    place = _place(target, name)
-    if whole and (platform or place.form not in _WHOLE):
-        raise UsageError(
-            "--all and --platform" if platform else f"a {place.form} holds one platform", hint="choose one"
-        )
-    settings = read_settings(flags)
+    options = {word: words.pop(word) for word in ("tags", "no_referrers", "planned", "check", "receipt")}
+    reference = None if name else _registry(target)
+    place = None if reference else _place(target, name)
+    if whole and (platform or (place is not None and place.form not in WHOLE)):
+        message = "--all and --platform" if platform or place is None else f"a {place.form} holds one platform"
+        raise UsageError(message, hint="choose one")
+    if place is not None and any(options[word] for word in ("tags", "planned", "check", "receipt")):
+        raise UsageError("--tag, --plan, --check and --receipt are for registries", at=target)
+    settings = read_settings(words)
     with open_tools(settings, make_reporter(sys.stderr)) as tools:
-        found = find_image(source, connect=reaching(tools, settings, plain_http=plain_http))
-        one = platform is not None or place.form not in _WHOLE
-        descriptor = fetched(found, tools, one=one, platform=platform, schema=schema)
-        digest = write_place(place, tools.store, descriptor, reporter=tools.reporter)
+        reach = reaching(tools, settings, plain_http=plain_http)
+        found = find_image(source, connect=reach)
+        if schema is not None:
+            one = platform is not None or (place is not None and place.form not in WHOLE)
+            found, platform = _under(schema, found, tools, one=one, platform=platform), None
+        if reference is not None:
+            send_found(found, [reference], tools, reach, platform=platform, as_json=as_json, **options)
+            return
+        assert place is not None
+        digest = _write(found, place, tools, platform=platform, referrers=not options["no_referrers"])
     click.echo(json.dumps({"target": str(place), "digest": str(digest)}) if as_json else f"{place}@{digest}")
+
+
+def _write(found: FoundImage, place: Place, tools: Tools, *, platform: str | None, referrers: bool) -> Digest:
+    """Write a found image, and what is attached to it, to its place."""
+    what = load(found, tools, platform=platform, one=place.form not in WHOLE, referrers=referrers)
+    tools.reporter.begin(f"copy {found.name}")
+    attached = bring_in(what, tools)
+    tools.reporter.finish(f"copy {found.name}")
+    return write_place(place, tools.store, what.root, reporter=tools.reporter, attached=attached)
+
+
+def _under(schema: Schema, found: FoundImage, tools: Tools, *, one: bool, platform: str | None) -> FoundImage:
+    """The image under another schema's media types; where that gives it another digest, nothing is attached to it."""
+    descriptor = fetched(found, tools, one=one, platform=platform, schema=schema)
+    if descriptor.digest == found.descriptor.digest:
+        return found
+    tools.reporter.note(f"{descriptor.digest} is another image to those who signed {found.descriptor.digest}")
+    return stored_image(descriptor, tools.store, found.name)
+
+
+def _registry(target: str) -> Reference | None:
+    """The repository that is meant, when no place is."""
+    try:
+        Place.parse(target)
+    except UsageError:
+        with suppress(UsageError):
+            return Reference.parse(target)
+    return None
 
 
 def _place(target: str, name: str) -> Place:

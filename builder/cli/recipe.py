@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
-from builder.app import accept, build, describe, push_image, read_lock
+from builder.app import Built, accept, build, describe, load_of, push_image, read_lock, targets_of
+from builder.cli.caching import caching
 from builder.cli.options import recipe_options, settings_options
+from builder.cli.sending import show_plans, write_receipt
 from builder.cli.start import begin, reaching
 from builder.profiles import with_profile
 from builder.settings import source_date_epoch
+from builder.transit import Delivered, plan_push
 from builder.wiring import open_tools
+from rootfs.errors import UsageError
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command(name="recipe")
 @recipe_options
 @settings_options
 @click.option("--push", "targets", multiple=True, metavar="REFERENCE", help="Push to host/repository[:tag].")
+@click.option("--plan", "planned", is_flag=True, help="With --push: say what would be sent, and send nothing.")
+@click.option("--receipt", metavar="FILE", type=_FILE, help="Write what was pushed to a JSON file.")
+@click.option("--cache", metavar="REPOSITORY", help="Take results of steps from there, and keep them there.")
+@click.option("--cache-from", "sources", multiple=True, metavar="REPOSITORY", help="Only take them from there.")
+@click.option("--cache-to", metavar="REPOSITORY", help="Only keep them there.")
 @click.option("--plain-http", is_flag=True, help="Speak plain http to the registry.")
 @click.option("--locked", is_flag=True, help="Never resolve: a missing or stale lock is an error.")
 @click.option("--output", default="dist", metavar="DIR", type=click.Path(path_type=Path), show_default=True)
@@ -34,6 +45,10 @@ def command(
     output: Path,
     tag: str | None,
     *,
+    sources: tuple[str, ...],
+    cache_to: str | None,
+    receipt: Path | None,
+    planned: bool,
     plain_http: bool,
     locked: bool,
     no_attest: bool,
@@ -47,28 +62,36 @@ def command(
 
     Prints one line: the image layout, or with --push each repository, and the manifest's digest.
     """
+    if (planned or receipt) and not targets:
+        raise UsageError("--plan and --receipt without --push", hint="say where: --push host/repository:tag")
     found, settings, reporter = begin(recipe, overrides, lock_path, flags)
-    with open_tools(settings, reporter) as tools:
-        lock = read_lock(found, tools, locked=locked, epoch=source_date_epoch())
-        lock = with_profile(found, lock, tools, locked=locked)
-        built = build(found, lock, tools, output=output, tag=tag)
-        if not no_attest:
-            built = describe(found, lock, built, tools, overrides=overrides)
-        if targets:
-            accept(found, built, tools)
-        reach = reaching(tools, settings, plain_http=plain_http)
-        pushed = push_image(built, targets, tools, connect=reach)
-    digest = str(built.descriptor.digest)
-    names = [f"{reference.host}/{reference.repository}" for reference in pushed] or [str(built.layout)]
-    if as_json:
-        value: dict[str, Any] = {
-            "layout": str(built.layout),
-            "tag": built.tag,
-            "digest": digest,
-            "pushed": names if pushed else [],
-        }
-        value["attached"] = [{"type": one.artifact_type, "digest": str(one.digest)} for one in built.attached]
-        click.echo(json.dumps(value))
-    else:
-        for name in names:
-            click.echo(f"{name}@{digest}")
+    with open_tools(settings, reporter) as ports:
+        reach = reaching(ports, settings, plain_http=plain_http)
+        with caching(ports, settings, reach, sources=sources, target=cache_to) as tools:
+            lock = with_profile(
+                found, read_lock(found, tools, locked=locked, epoch=source_date_epoch()), tools, locked=locked
+            )
+            built = build(found, lock, tools, output=output, tag=tag)
+            if not no_attest:
+                built = describe(found, lock, built, tools, overrides=overrides)
+            goals = targets_of(built, targets, reach)
+            if planned:
+                show_plans([plan_push(load_of(built, tools), goal) for goal in goals], receipt, as_json=as_json)
+                return
+            if goals:
+                accept(found, built, tools)
+            pushed = push_image(built, goals, tools)
+            write_receipt(receipt, [one.receipt for one in pushed])
+    _tell(built, pushed, as_json=as_json)
+
+
+def _tell(built: Built, pushed: Sequence[Delivered], *, as_json: bool) -> None:
+    """Print where the image is now, and its digest."""
+    names = [one.reference.name for one in pushed]
+    if not as_json:
+        for name in names or [str(built.layout)]:
+            click.echo(f"{name}@{built.descriptor.digest}")
+        return
+    value = {"layout": str(built.layout), "tag": built.tag, "digest": str(built.descriptor.digest), "pushed": names}
+    attached = [{"type": one.artifact_type, "digest": str(one.digest)} for one in built.attached]
+    click.echo(json.dumps(value | {"attached": attached}))

@@ -14,11 +14,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
+from urllib.parse import urlencode
 
 from builder.oci.descriptor import INDEX, MANIFEST, SIZE_LIMIT, Descriptor, verified
 from builder.registry.advice import advice
 from builder.registry.auth import Account, Challenge, Token, authorize, scope_of
-from builder.registry.download import download
+from builder.registry.download import PARALLEL, RANGES, download
 from builder.registry.journal import Entry, Journal
 from builder.registry.probe import Finding, probe
 from builder.registry.quirks import Facts, known_of
@@ -54,6 +55,15 @@ class _Grant:
     renew_long: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What a registry says of a manifest it took: whether it lists it among its subject's referrers (OCI-Subject), and
+    which of the asked-for tags it set (OCI-Tag)."""
+
+    lists: bool = False
+    tags: frozenset[str] = frozenset()
+
+
 class Registry:
     """One repository of a registry; thread-safe. Names of manifests are tags or digests.
 
@@ -85,6 +95,8 @@ class Registry:
         self._note = note
         self._grants: dict[_Access, _Grant] = {}
         self._warned: set[str] = set()
+        self._fetching = 0
+        self._last: tuple[Descriptor, bytes] | None = None
         self._learnt = Facts()
         self._lock = threading.Lock()
 
@@ -92,6 +104,17 @@ class Registry:
     def name(self) -> str:
         """The registry's origin (`https://host`), under which the journal knows it."""
         return self._base.partition("/v2/")[0]
+
+    @property
+    def url(self) -> str:
+        """The repository's URL, `https://host/v2/name`."""
+        return self._base
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The Warnings that the registry has sent."""
+        with self._lock:
+            return tuple(sorted(self._warned))
 
     @property
     def facts(self) -> Facts:
@@ -113,12 +136,28 @@ class Registry:
                 raise refusal(response, f"blob {descriptor.digest}")
             yield from verified(response.chunks, descriptor, redact(response.url))
 
+    def open_at(self, descriptor: Descriptor, offset: int) -> Response:
+        """The blob from a byte on, not compared with its digest: for who passes it on to one that will."""
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        response = self._get(descriptor, headers)
+        if response.status != (206 if offset else 200):
+            with response:
+                raise refusal(response, f"blob {descriptor.digest} from byte {offset}")
+        return response
+
     def fetch(self, descriptor: Descriptor, store: Store, *, advance: Callable[[int], None] | None = None) -> Stored:
         """The blob into the Store; a big one by several ranges at a time, going on where a killed process was.
 
         `advance` is told the bytes as they come. IntegrityError when they are not the described ones.
         """
-        return download(partial(self._get, descriptor), descriptor, store, advance)
+        with self._lock:
+            self._fetching += 1
+            ranges = max(1, min(RANGES, PARALLEL // self._fetching))
+        try:
+            return download(partial(self._get, descriptor), descriptor, store, advance, ranges=ranges)
+        finally:
+            with self._lock:
+                self._fetching -= 1
 
     def put(self, descriptor: Descriptor, body: Upload, *, mount_from: Iterable[str] = ()) -> Action:
         """Have the blob in the repository; see `upload`."""
@@ -147,6 +186,11 @@ class Registry:
         if self._journal:
             self._journal.seen(self.name, digest, self.reference.repository)
         return pushed
+
+    def may_mount(self, descriptor: Descriptor) -> bool:
+        """Whether another repository of the registry is known to have the blob."""
+        known = self._journal.repositories(self.name, descriptor.digest) if self._journal else ()
+        return self.facts.mount is not False and any(name != self.reference.repository for name in known)
 
     def probe(self, *, write: bool) -> tuple[Finding, ...]:
         """Try what the registry can, and learn it; see `probe`."""
@@ -184,16 +228,30 @@ class Registry:
 
     def head_manifest(self, name: str | Digest) -> Digest | None:
         """The digest of the manifest with this name, as the registry has it now; None when there is none."""
+        return self.look(name)[0]
+
+    def look(self, name: str | Digest) -> tuple[Digest | None, str]:
+        """The digest of the manifest with this name, None when there is none, and its ETag, "" when none is told."""
         with self._send(self._manifest("HEAD", name), "pull") as response:
             if response.status == 404:
-                return None
+                return None, ""
             if response.status != 200:
                 raise refusal(response, f"to look for manifest {name}")
             told = response.headers.get("docker-content-digest")
-        return Digest.parse(told) if told else self.get_manifest(name)[0].digest
+            etag = response.headers.get("etag", "")
+        return (Digest.parse(told) if told else self._read(name)[0].digest), etag
 
     def get_manifest(self, name: str | Digest) -> tuple[Descriptor, bytes]:
-        """The manifest's bytes and what they are; IntegrityError when they are not what the name or registry says."""
+        """The manifest's bytes and what they are; IntegrityError when they are not what the name or registry says.
+
+        What was read last is not asked for again by its digest: who looks a tag up goes on with that.
+        """
+        known = self._last
+        if known is None or known[0].digest != name:
+            self._last = known = self._read(name)
+        return known
+
+    def _read(self, name: str | Digest) -> tuple[Descriptor, bytes]:
         with self._send(self._manifest("GET", name), "pull") as response:
             if response.status != 200:
                 raise refusal(response, f"manifest {name}")
@@ -208,12 +266,26 @@ class Registry:
             raise IntegrityError("digest differs", at=redact(response.url), because=f"expected {expect}, got {got}")
         return Descriptor(media_type=media_type, digest=got, size=len(data)), data
 
-    def put_manifest(self, name: str | Digest, descriptor: Descriptor, data: bytes) -> None:
-        """Give the manifest this name; its blobs must be there already."""
-        request = replace(self._manifest("PUT", name), headers={"Content-Type": descriptor.media_type}, body=data)
-        with self._send(request, "push") as response:
+    def put_manifest(
+        self, name: str | Digest, descriptor: Descriptor, data: bytes, *, tags: Iterable[str] = (), etag: str = ""
+    ) -> Accepted:
+        """Give the manifest this name; its blobs must be there already.
+
+        `tags` are asked for beside a digest; not every registry sets them. With an `etag` nothing is written where the
+        name has another one: TransferError that is retryable, from a registry that looks at it.
+        """
+        request = self._manifest("PUT", name)
+        headers = {"Content-Type": descriptor.media_type} | ({"If-Match": etag} if etag else {})
+        query = urlencode([("tag", tag) for tag in tags])
+        url = f"{request.url}?{query}" if query else request.url
+        with self._send(replace(request, url=url, headers=headers, body=data), "push") as response:
             if response.status not in (200, 201, 202, 204):
-                raise refusal(response, f"manifest {name}")
+                raise refusal(response, f"manifest {name}", retryable=response.status == 412)
+            told = response.headers
+            return Accepted(
+                lists="oci-subject" in told,
+                tags=frozenset(tag.strip() for tag in told.get("oci-tag", "").split(",") if tag.strip()),
+            )
 
     def _manifest(self, method: str, name: str | Digest) -> Request:
         return Request(method=method, url=f"{self._base}/manifests/{name}", headers={"Accept": _ACCEPT})
@@ -225,10 +297,12 @@ class Registry:
         is_long = isinstance(request.body, Upload) and request.body.size >= _LONG
         token = self._token(access, is_long=is_long)
         response = self._transport.send(_bearing(request, token))
-        if response.status == 401:
+        is_shared = True
+        while response.status == 401 and is_shared:
             with response:
                 challenges = Challenge.parse(response.headers.get("www-authenticate", ""))
-            response = self._transport.send(_bearing(request, self._renewed(access, challenges, token)))
+            token, is_shared = self._renewed(access, challenges, token)
+            response = self._transport.send(_bearing(request, token))
         self._warn(response)
         return response
 
@@ -248,13 +322,17 @@ class Registry:
                 grant = self._authorize(access, grant.challenges)
             return grant.token if grant else None
 
-    def _renewed(self, access: _Access, challenges: tuple[Challenge, ...], stale: Token | None) -> Token:
-        """A token other than the stale one; the threads that were refused together ask once."""
+    def _renewed(self, access: _Access, challenges: tuple[Challenge, ...], stale: Token | None) -> tuple[Token, bool]:
+        """A token other than the stale one; the threads that were refused together ask once.
+
+        And whether another thread had asked for it: then it may be over as well.
+        """
         with self._lock:
             grant = self._grants.get(access)
-            if grant is None or grant.token is stale:
+            is_shared = grant is not None and grant.token is not stale
+            if grant is None or not is_shared:
                 grant = self._authorize(access, challenges)
-            return grant.token
+            return grant.token, is_shared
 
     def _authorize(self, access: _Access, challenges: tuple[Challenge, ...]) -> _Grant:
         began = self._clock()

@@ -1,8 +1,9 @@
 """The download of one blob into the Store (distribution-spec 1.1, "Pulling blobs"; RFC 9110, section 14).
 
 Law: knows ranges and files, and asks for bytes by the function it is given. A big blob comes by several ranges at a
-time, from a server that proves it can (206, the right Content-Range, one ETag); every other comes in one stream. Memory
-does not depend on the blob's size. Nothing becomes a blob of the Store before its size and digest were counted.
+time, from a server that proves it can (206, the right Content-Range, one ETag); every other comes in one stream, and so
+do big ones when several come at once. Memory does not depend on the blob's size. Nothing becomes a blob of the Store
+before its size and digest were counted, and it was synced: the disk begins with that while the rest is on its way.
 
 A big blob is written to `tmp/part-<digest>` of the store. What of it is whole, up to a number of bytes that is kept
 beside it, is counted again and kept when a process that was killed is followed by another.
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -33,6 +34,8 @@ from rootfs.url import redact
 
 BIG = 64 << 20
 RANGES = 4
+PARALLEL = 8
+"""Streams from one repository that are worth having: with so many blobs at once, none comes by ranges."""
 _PART = 16 << 20
 _CHUNK = 1 << 20
 _LIFE = 7 * 86400.0
@@ -41,8 +44,12 @@ Get = Callable[[Mapping[str, str]], Response]
 Advance = Callable[[int], None]
 
 
-def download(get: Get, descriptor: Descriptor, store: Store, advance: Advance | None = None) -> Stored:
+def download(
+    get: Get, descriptor: Descriptor, store: Store, advance: Advance | None = None, *, ranges: int = RANGES
+) -> Stored:
     """Have the blob in the Store; `get` sends a GET for it with headers, `advance` is told the bytes as they come.
+
+    A big one comes by so many ranges at a time.
 
     TransferError when the registry refuses; IntegrityError when the bytes are not the described ones, and HostError
     when they cannot be written.
@@ -53,7 +60,8 @@ def download(get: Get, descriptor: Descriptor, store: Store, advance: Advance | 
     if isinstance(store, DiskStore) and descriptor.size >= BIG:
         with _partial(store.root / "tmp", descriptor.digest) as partial:
             if partial is not None:
-                _Ranged(get, descriptor, partial, advance).run()
+                with closing(_Flusher(partial.file)) as flusher:
+                    _Ranged(get, descriptor, partial, advance, flusher, ranges).run()
                 store.adopt(partial.path, descriptor.digest)
                 return Stored(digest=descriptor.digest, size=descriptor.size)
     with get({}) as response:
@@ -136,6 +144,24 @@ def _sweep(place: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
+class _Flusher:
+    """Has what was written so far put on the disk, beside what else is done."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._pool = ThreadPoolExecutor(1)
+        self._last: Future[None] | None = None
+
+    def begin(self) -> None:
+        """Begin with it, unless it is being done."""
+        if self._last is None or self._last.done():
+            self._last = self._pool.submit(os.fdatasync, self._file)
+
+    def close(self) -> None:
+        """When it is done."""
+        self._pool.shutdown(wait=True)
+
+
 class _NoRangesError(Exception):
     """The server's ranges do not fit together: one stream is safer."""
 
@@ -143,8 +169,18 @@ class _NoRangesError(Exception):
 class _Ranged:
     """The bytes into a partial file: several ranges at a time, counted in order as they are whole."""
 
-    def __init__(self, get: Get, descriptor: Descriptor, partial: _Partial, advance: Advance) -> None:
+    def __init__(
+        self,
+        get: Get,
+        descriptor: Descriptor,
+        partial: _Partial,
+        advance: Advance,
+        flusher: _Flusher,
+        ranges: int,
+    ) -> None:
         self._get = get
+        self._flusher = flusher
+        self._ranges = ranges
         self._descriptor = descriptor
         self._partial = partial
         self._advance = advance
@@ -176,10 +212,15 @@ class _Ranged:
             self._partial.discard()
             if not resumed:
                 raise
-            _Ranged(self._get, self._descriptor, self._partial, _nobody).run()  # what was there was not what it seemed
+            # What was there was not what it seemed.
+            _Ranged(self._get, self._descriptor, self._partial, _nobody, self._flusher, self._ranges).run()
         os.fsync(self._partial.file)
 
     def _fill(self) -> None:
+        if self._ranges == 1 and not self._counted:
+            with self._get({}) as response:
+                self._stream(response)
+            return
         first = self._ask(self._counted, "")
         with first:
             if first.status == 200:
@@ -188,7 +229,7 @@ class _Ranged:
             etag = first.headers.get("etag", "")
             starts = range(self._counted, self._descriptor.size, _PART)
             self._next = starts[0]
-            with ThreadPoolExecutor(RANGES) as pool:
+            with ThreadPoolExecutor(self._ranges) as pool:
                 parts = [pool.submit(self._take, first, starts[0])]
                 parts += [pool.submit(self._part, start, etag) for start in starts[1:]]
                 try:
@@ -213,12 +254,13 @@ class _Ranged:
             self._counted += len(chunk)
 
     def _stream(self, response: Response) -> None:
-        """The server has no ranges that fit: all of it, from the beginning."""
+        """All of it, from the beginning; counted as it comes."""
         if response.status != 200:
             raise refusal(response, f"blob {self._descriptor.digest}")
         self._hasher = hashlib.new(self._descriptor.digest.algorithm)
         self._counted = 0
         self._partial.discard()
+        following = _PART
         for chunk in response.chunks:
             if self._counted + len(chunk) > self._descriptor.size:
                 break
@@ -226,6 +268,10 @@ class _Ranged:
             self._hasher.update(chunk)
             self._counted += len(chunk)
             self._tell(self._counted - self._told)
+            if self._counted >= following:
+                following = self._counted + _PART
+                self._partial.note(self._counted)
+                self._flusher.begin()
 
     def _tell(self, amount: int) -> None:
         """So many bytes more are there; the ones that come a second time are not told again."""
@@ -264,6 +310,7 @@ class _Ranged:
                 whole = self._next = min(self._next + _PART, self._descriptor.size)
             if whole is not None:
                 self._partial.note(whole)
+            self._flusher.begin()
 
     def _ask(self, start: int, etag: str) -> Response:
         """The answer for one part: 206 with what was asked for, or 200."""

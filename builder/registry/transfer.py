@@ -1,109 +1,292 @@
-"""Push: an image or index from the Store into a repository, children first and tags last (distribution-spec 1.1).
+"""Transfer: an image or index, and all that is attached to it, into a repository: children first and tags last
+(distribution-spec 1.1, "Pushing an Image").
 
-Law: decides the order and what is done in parallel; knows nothing of HTTP. A tag moves only when all it stands for is
-there, and what the registry then has under it is compared with what was pushed.
+Law: decides the order and what is done in parallel; knows nothing of HTTP. Small blobs go first, so that manifests can
+follow while big ones are under way. A tag moves only when all it stands for is there and was read back, and what the
+registry then has under it is compared with what was pushed. No referrer is lost without a word.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+import time
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import partial
+from graphlib import TopologicalSorter
 from typing import BinaryIO, TypeVar, cast
 
 from builder.oci.descriptor import Descriptor
-from builder.oci.manifest import Index, Manifest, parse
-from builder.registry.client import Registry
+from builder.registry.client import Accepted, Registry
+from builder.registry.quirks import MIB, Facts
+from builder.registry.referrers import enlist, listed
+from builder.registry.source import AT_ONCE, Graph, Node, Source, gather, store_source
+from builder.registry.survey import Standing, survey
 from builder.registry.upload import Action
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, TransferError
-from rootfs.ports import Reporter, Store, Upload, read_blob
+from rootfs.ports import Reporter, Store, Upload
 
-_UPLOADS = 4  # at a time: what the peers allow themselves per registry (3 to 6)
-_BEGINNINGS = 3  # how often one upload is begun before its failure is the push's
+_BEGINNINGS = 3  # how often one request is begun before its failure is the push's
+_LAGS = (0.0, 0.5, 1.0, 2.0, 4.0)  # seconds: a list of referrers may come a little later than what it lists
 _T = TypeVar("_T")
+_Key = tuple[str, Hashable]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
-    """What became of one blob or manifest, and how many bytes of it were sent."""
+    """What became of one blob or manifest: how many bytes of it were sent, how many once more, where it was resumed,
+    and how many seconds that took."""
 
     descriptor: Descriptor
     action: Action
-    bytes: int
-
-
-def push(
-    store: Store, manifest: Descriptor, registry: Registry, tags: Sequence[str], reporter: Reporter
-) -> tuple[Transfer, ...]:
-    """Push what `manifest` points to, with all its children, then set the tags; one Transfer a blob and manifest.
-
-    UsageError for a bad tag and IntegrityError for a missing document come before the first request; IntegrityError
-    when the registry ends up with something else; TransferError when it refuses, or cannot be reached.
-    """
-    for tag in tags:
-        replace(registry.reference, tag=tag)
-    documents = tuple({document.descriptor.digest: document for document in _documents(store, manifest)}.values())
-    manifests = [document.content for document in documents if isinstance(document.content, Manifest)]
-    blobs = {blob.digest: blob for content in manifests for blob in (*content.layers, content.config)}
-    stop = threading.Event()
-    transfers = _parallel(lambda blob: _push_blob(store, blob, registry, reporter, stop), tuple(blobs.values()), stop)
-    transfers += [_begun_anew(partial(_push_manifest, document, registry)) for document in documents]
-    root = documents[-1]
-    for tag in tags:
-        if registry.head_manifest(tag) != manifest.digest:
-            _begun_anew(partial(registry.put_manifest, tag, root.descriptor, root.data))
-    names: tuple[str | Digest, ...] = (manifest.digest, *tags)
-    for name in names:
-        _read_back(name, manifest.digest, registry)
-    return tuple(transfers)
+    bytes: int = 0
+    again: int = 0
+    resumed: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Document:
-    """A manifest or index: where it is pointed to, its bytes, and what they say."""
+class Outcome:
+    """What a push did: a Transfer for each blob and manifest, the image's own last but for what is attached; the tags,
+    and which of them were moved; referrers as (subject, referrer), and which of these lists were written."""
 
-    descriptor: Descriptor
-    data: bytes
-    content: Manifest | Index
+    digest: Digest
+    blobs: tuple[Transfer, ...]
+    manifests: tuple[Transfer, ...]
+    tags: Mapping[str, bool]
+    referrers: Mapping[tuple[Digest, Digest], bool]
+    seconds: float = 0.0
+
+    @property
+    def transfers(self) -> tuple[Transfer, ...]:
+        """Blobs, then manifests."""
+        return (*self.blobs, *self.manifests)
 
 
-def _documents(store: Store, descriptor: Descriptor) -> Iterator[_Document]:
-    """The manifests and indexes below this one, children first, and itself last."""
-    data = read_blob(store, descriptor.digest)
-    content = parse(descriptor.media_type, data)
-    if isinstance(content, Index):
-        for child in content.children:
-            yield from _documents(store, child)
-    yield _Document(descriptor=descriptor, data=data, content=content)
+def push(
+    store: Store,
+    manifest: Descriptor,
+    registry: Registry,
+    tags: Sequence[str],
+    reporter: Reporter,
+    *,
+    attached: Iterable[Descriptor] = (),
+) -> tuple[Transfer, ...]:
+    """Push an image of the store, and artifacts about it; see `send`."""
+    source = store_source(store, attached)
+    return send(gather(source, manifest), source, registry, tags, reporter).transfers
 
 
-def _push_blob(
-    store: Store, blob: Descriptor, registry: Registry, reporter: Reporter, stop: threading.Event
+def send(
+    graph: Graph, source: Source, registry: Registry, tags: Sequence[str], reporter: Reporter, *, check: bool = False
+) -> Outcome:
+    """Have all of a graph in the repository, then set the tags of its root.
+
+    What is there is not sent; with `check` every blob is asked for, also of manifests that are there. UsageError for a
+    bad tag, before any request; IntegrityError when the registry ends up with something else, or without what is
+    attached; TransferError when it refuses, or cannot be reached.
+    """
+    began = time.monotonic()
+    standing = survey(graph, registry, tags, check=check)
+    sending = _Sending(graph=graph, source=source, registry=registry, reporter=reporter, standing=standing)
+    sending.run()
+    moved = sending.tag(tags)
+    return Outcome(
+        digest=graph.root.descriptor.digest,
+        blobs=tuple(sending.blob(digest) for digest in graph.held),
+        manifests=tuple(sending.node(digest) for digest in graph.nodes),
+        tags=moved,
+        referrers={
+            (subject, one.digest): one in standing.unlisted(subject)
+            for subject, every in standing.lists.items()
+            for one in every
+        },
+        seconds=time.monotonic() - began,
+    )
+
+
+@dataclass(kw_only=True)
+class _Sending:
+    """One push under way; what was done is in `done`."""
+
+    graph: Graph
+    source: Source
+    registry: Registry
+    reporter: Reporter
+    standing: Standing
+    stop: threading.Event = field(default_factory=threading.Event)
+    done: dict[Digest, Transfer] = field(default_factory=dict)
+    acknowledged: set[Digest] = field(default_factory=set)
+    turns: dict[Digest | None, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
+
+    def blob(self, digest: Digest) -> Transfer:
+        """What became of a blob; one that was not looked for is there."""
+        return self.done.get(digest) or Transfer(descriptor=self.graph.held[digest], action=Action.EXISTS)
+
+    def node(self, digest: Digest) -> Transfer:
+        """What became of a manifest."""
+        known = Transfer(descriptor=self.graph.nodes[digest].descriptor, action=Action.EXISTS)
+        return self.done.get(digest) or known
+
+    def run(self) -> None:
+        """Blobs, manifests and lists of referrers, each when all is there that it needs."""
+        tasks: dict[_Key, Callable[[], None]] = {}
+        before: dict[_Key, list[_Key]] = {}
+        blobs = {blob.digest: blob for node in self.standing.needed for blob in self.graph.blobs(node)}
+        for blob in sorted(blobs.values(), key=lambda one: (one.size > MIB, -one.size if one.size > MIB else one.size)):
+            tasks["blob", blob.digest] = partial(self._push_blob, blob)
+        for node in self.standing.needed:
+            digest = node.descriptor.digest
+            if digest not in self.standing.there:
+                tasks["node", digest] = partial(self._push_node, node)
+                before["node", digest] = [("blob", blob.digest) for blob in self.graph.blobs(node)]
+                before["node", digest] += [("node", child.digest) for child in node.documents]
+                before["node", digest] += [("node", node.subject)] if node.subject else []
+        for subject in self.standing.lists:
+            if unlisted := self.standing.unlisted(subject):
+                tasks["list", subject] = partial(self._list, subject, unlisted)
+                before["list", subject] = [("node", one.digest) for one in unlisted]
+        _in_order(tasks, before, self.stop)
+
+    def tag(self, tags: Sequence[str]) -> dict[str, bool]:
+        """Set the tags that stand for something else; whether each was moved. What cosign tagged comes first."""
+        named = [(name, digest) for name, digest in self.graph.tagged.items() if self.standing.tags[name] != digest]
+        each(lambda pair: self._set(pair[0], self.graph.nodes[pair[1]]), named)
+        root = self.graph.root
+        moved = [name for name in dict.fromkeys(tags) if self.standing.tags[name] != root.descriptor.digest]
+        each(lambda name: self._set(name, root, at_once=False), self._tag_at_once(moved))
+        each(lambda name: _read_back(name, root.descriptor.digest, self.registry), moved)
+        return {name: name in moved for name in dict.fromkeys(tags)}
+
+    def _tag_at_once(self, names: Sequence[str]) -> list[str]:
+        """Set several tags by one request; those that are left to be set one by one."""
+        if len(names) < 2 or self.registry.facts.several_tags is False:
+            return list(names)
+        accepted = self._put(self.graph.root.descriptor.digest, self.graph.root, names)
+        if self.registry.facts.several_tags is None:
+            self.registry.learn(Facts(several_tags=bool(accepted.tags)))
+        return [name for name in names if name not in accepted.tags]
+
+    def _set(self, name: str, node: Node, *, at_once: bool = True) -> None:
+        self._put(name, node)
+        if at_once:
+            _read_back(name, node.descriptor.digest, self.registry)
+
+    def _put(self, name: str | Digest, node: Node, tags: Sequence[str] = ()) -> Accepted:
+        return _begun_anew(partial(self.registry.put_manifest, name, node.descriptor, node.data, tags=tags))
+
+    def _push_node(self, node: Node) -> None:
+        began, digest = time.monotonic(), node.descriptor.digest
+        with self.turns[node.subject] if node.subject else nullcontext():  # olareg 0.2 loses one of two at a time
+            if self._put(digest, node).lists:
+                self.acknowledged.add(digest)
+        _read_back(digest, digest, self.registry)
+        self.done[digest] = Transfer(
+            descriptor=node.descriptor,
+            action=Action.UPLOADED,
+            bytes=len(node.data),
+            seconds=time.monotonic() - began,
+        )
+
+    def _push_blob(self, blob: Descriptor) -> None:
+        began = time.monotonic()
+        source = self.source.registry
+        same = source is not None and source.name == self.registry.name
+        known = [source.reference.repository] if source and same else []
+        body = self.source.body(blob)
+        try:
+            done = push_blob(blob, body, self.registry, self.reporter, self.stop, mount_from=known)
+        except TransferError:
+            for _ in () if source or self.stop.is_set() else self.source.fetch(blob):
+                pass  # IntegrityError when the blob is damaged here, which is why it was not taken
+            raise
+        self.done[blob.digest] = Transfer(
+            descriptor=blob,
+            action=done.action,
+            bytes=done.bytes,
+            again=done.again,
+            resumed=done.resumed,
+            seconds=time.monotonic() - began,
+        )
+
+    def _list(self, subject: Digest, unlisted: Sequence[Descriptor]) -> None:
+        """See that the repository lists these; where it does not do so by itself, in the fallback tag."""
+        if ours := [one for one in unlisted if one.digest not in self.acknowledged]:
+            enlist(self.registry, subject, ours)
+        wanted = {one.digest for one in unlisted} - {one.digest for one in ours}
+        for lag in _LAGS if wanted else ():
+            time.sleep(lag)
+            wanted -= {one.digest for one in listed(self.registry, subject)}
+            if not wanted:
+                break
+            for digest in sorted(wanted) if lag else ():
+                self._put(digest, self.graph.nodes[digest])  # another push may have written the list meanwhile
+        if wanted:
+            raise IntegrityError(
+                "the registry dropped what was attached",
+                at=f"{self.registry.reference.name}@{subject}",
+                because=f"it does not list {', '.join(map(str, sorted(wanted)))}",
+            )
+
+
+def push_blob(
+    blob: Descriptor,
+    body: Upload,
+    registry: Registry,
+    reporter: Reporter,
+    stop: threading.Event,
+    *,
+    mount_from: Iterable[str] = (),
 ) -> Transfer:
+    """Have one blob in the repository, and say how it goes; `stop` ends it."""
     task = f"push {blob.digest.hex[:12]}"
     reporter.begin(task, blob.size)
     meter = _Meter(lambda amount: reporter.advance(task, amount), stop)
-    body = Upload(open=lambda: cast(BinaryIO, _Metered(store.open(blob.digest), meter)), size=blob.size)
+    metered = Upload(open=lambda: cast(BinaryIO, _Metered(body.open(), meter)), size=blob.size)
     result = "failed"
     try:
-        pushed = registry.upload(blob, body)
+        pushed = registry.upload(blob, metered, mount_from=mount_from)
         result = f"resumed at {pushed.resumed / 1e6:.1f} MB" if pushed.resumed else str(pushed.action)
     finally:
         reporter.finish(task, result)
     sent = blob.size - pushed.resumed if pushed.action is Action.UPLOADED else 0
-    return Transfer(descriptor=blob, action=pushed.action, bytes=sent)
+    again = max(0, meter.read - sent)
+    return Transfer(descriptor=blob, action=pushed.action, bytes=sent, again=again, resumed=pushed.resumed)
 
 
-def _push_manifest(document: _Document, registry: Registry) -> Transfer:
-    descriptor = document.descriptor
-    if registry.head_manifest(descriptor.digest) == descriptor.digest:
-        return Transfer(descriptor=descriptor, action=Action.EXISTS, bytes=0)
-    registry.put_manifest(descriptor.digest, descriptor, document.data)
-    return Transfer(descriptor=descriptor, action=Action.UPLOADED, bytes=len(document.data))
+def each(verb: Callable[[_T], None], items: Sequence[_T]) -> None:
+    """The verb for every item, several at once; the first failure is raised when all have ended."""
+    if len(items) == 1:
+        verb(items[0])
+    elif items:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(verb, items))
+
+
+def _in_order(
+    tasks: Mapping[_Key, Callable[[], None]], before: Mapping[_Key, Iterable[_Key]], stop: threading.Event
+) -> None:
+    """Run the tasks, each after those before it; the first failure (or Ctrl-C) ends the others and is raised."""
+    sorter = TopologicalSorter({key: [one for one in before.get(key, ()) if one in tasks] for key in tasks})
+    sorter.prepare()
+    running: dict[Future[None], _Key] = {}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        try:
+            while sorter.is_active():
+                running |= {pool.submit(tasks[key]): key for key in sorter.get_ready()}
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    future.result()
+                    sorter.done(running.pop(future))
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _read_back(name: str | Digest, expected: Digest, registry: Registry) -> None:
@@ -128,22 +311,6 @@ def _begun_anew(verb: Callable[[], _T]) -> _T:
     return verb()
 
 
-def _parallel(
-    verb: Callable[[Descriptor], Transfer], items: Sequence[Descriptor], stop: threading.Event
-) -> list[Transfer]:
-    """The results in the items' order; the first failure (or Ctrl-C) ends the others and is raised."""
-    with ThreadPoolExecutor(max_workers=_UPLOADS) as pool:
-        futures = [pool.submit(verb, item) for item in items]
-        try:
-            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-                future.result()
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        return [future.result() for future in futures]
-
-
 class _Meter:
     """Reports the bytes of a body once, also when it is sent more than once; stops the sending when told."""
 
@@ -151,11 +318,13 @@ class _Meter:
         self._advance = advance
         self._stop = stop
         self._seen = 0
+        self.read = 0
 
-    def pass_to(self, position: int) -> None:
-        """The body was read up to this position."""
+    def pass_to(self, position: int, amount: int) -> None:
+        """So many bytes of the body were read, up to this position."""
         if self._stop.is_set():
             raise TransferError("stopped, because another upload failed")
+        self.read += amount
         if position > self._seen:
             self._advance(position - self._seen)
             self._seen = position
@@ -172,8 +341,15 @@ class _Metered(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         data = self._stream.read(size)
         self._position += len(data)
-        self._meter.pass_to(self._position)
+        self._meter.pass_to(self._position, len(data))
         return data
+
+    def send_to(self, target: int, size: int) -> int:
+        """See `rootfs.body.SendsItself`: a file is sent inside the kernel."""
+        sent = os.sendfile(target, self._stream.fileno(), self._position, size)
+        self._position += sent
+        self._meter.pass_to(self._position, sent)
+        return sent
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         self._position = self._stream.seek(offset, whence)

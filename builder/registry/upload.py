@@ -258,7 +258,10 @@ class _Ladder:
             if self._session:
                 return False
         if self._facts.anonymous_mount is not False:
-            status = yield from self._post_mount(None)
+            try:
+                status = yield from self._post_mount(None)
+            except TransferError:
+                return False
             if status in (201, 400, 405):
                 self._learn(Facts(anonymous_mount=status == 201))
             return status == 201

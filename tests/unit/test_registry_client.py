@@ -154,6 +154,20 @@ def test_a_token_that_ended_early_is_renewed(registry: Registry, server: MemoryR
     assert server.issued == 3
 
 
+def test_a_token_of_another_thread_that_is_over_too(server: MemoryRegistry, registry: Registry) -> None:
+    """While we ask without any token, another thread gets one, and the registry forgets it."""
+    server.realm = f"{HOST}/token"
+
+    def between(request: Request) -> None:
+        server.fault = lambda _: None
+        assert not registry.exists(BLOB)
+        server.issued += 1
+
+    server.fault = between
+    assert not registry.exists(BLOB)
+    assert server.issued == 3
+
+
 def test_threads_that_are_refused_together_ask_once(registry: Registry, server: MemoryRegistry) -> None:
     server.realm = f"{HOST}/token"
     together = threading.Barrier(4, timeout=10)

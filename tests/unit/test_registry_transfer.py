@@ -7,11 +7,13 @@ import time
 
 import pytest
 
-from builder.oci.descriptor import INDEX, LAYER_TAR, MANIFEST, Descriptor
+from builder.oci.descriptor import EMPTY, INDEX, LAYER_TAR, MANIFEST, Descriptor
 from builder.oci.manifest import Index, Manifest
 from builder.registry.client import Registry
 from builder.registry.reference import Reference
-from builder.registry.transfer import Transfer, _push_blob, push
+from builder.registry.referrers import in_fallback
+from builder.registry.source import gather, store_source
+from builder.registry.transfer import Transfer, push, push_blob, send
 from builder.registry.upload import Action
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, TransferError, UsageError
@@ -20,7 +22,7 @@ from tests.fakes.registry import MemoryRegistry
 from tests.fakes.reporter import ListReporter
 from tests.fakes.sessions import Sessions
 from tests.fakes.store import MemoryStore
-from tests.fakes.transport import FakeTransport, body_of
+from tests.fakes.transport import FakeTransport, body_of, reply
 
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 
@@ -40,6 +42,17 @@ def image(store: MemoryStore, *layers: bytes, config: bytes = b"{}") -> Descript
 
 def index(store: MemoryStore, *manifests: Descriptor) -> Descriptor:
     return stored(store, INDEX, Index(manifests=manifests).to_bytes())
+
+
+def attached(store: MemoryStore, subject: Descriptor, data: bytes) -> Descriptor:
+    manifest = Manifest(
+        config=stored(store, EMPTY, b"{}"),
+        layers=(stored(store, "text/plain", data),),
+        annotations={"a": "b"},
+        artifact_type="text/plain",
+        subject=subject,
+    )
+    return stored(store, MANIFEST, manifest.to_bytes())
 
 
 @pytest.fixture
@@ -78,7 +91,9 @@ def test_children_first_and_tags_last(
     transfers = push(store, root, registry, ["v1", "latest"], ListReporter())
     order = writes(transport)
     assert all(path.startswith("session/") for path in order[:5])
-    assert order[5:] == [f"manifests/{name}" for name in (one.digest, two.digest, root.digest, "v1", "latest")]
+    assert sorted(order[5:7]) == sorted(f"manifests/{child.digest}" for child in (one, two))
+    assert order[7:9] == [f"manifests/{root.digest}", f"manifests/{root.digest}?tag=v1&tag=latest"]
+    assert sorted(order[9:]) == ["manifests/latest", "manifests/v1"]  # this registry sets no tags by a query
     assert server.blobs.keys() | {str(root.digest), str(one.digest), str(two.digest)} == set(map(str, store.blobs))
     assert len(transfers) == 8
     assert actions(transfers) == {Action.UPLOADED}
@@ -216,7 +231,7 @@ def test_what_the_registry_holds_in_the_end_is_compared(
     spoilt = "v1" if name == "tag" else str(root.digest)
 
     def spoil(request: Request) -> Response | None:
-        if request.method == "HEAD" and request.url.endswith(spoilt) and "v1" in server.manifests:
+        if request.method == "HEAD" and request.url.endswith(spoilt) and spoilt in server.manifests:
             server.manifests[spoilt] = (MANIFEST, store.blobs[other.digest])
         return None
 
@@ -224,6 +239,7 @@ def test_what_the_registry_holds_in_the_end_is_compared(
     with pytest.raises(IntegrityError, match="something else") as caught:
         push(store, root, registry, ["v1"], ListReporter())
     assert str(other.digest) in (caught.value.because or "")
+    assert ("v1" in server.manifests) is (name == "tag")  # no tag for what was not read back
 
 
 def test_a_mended_upload_counts_every_byte_once(store: MemoryStore) -> None:
@@ -231,6 +247,95 @@ def test_a_mended_upload_counts_every_byte_once(store: MemoryStore) -> None:
     blob, reporter = stored(store, LAYER_TAR, data), ListReporter()
     server = Sessions(cuts=[30_000, 60_000])
     target = Registry(FakeTransport(server), Reference.parse("r.example.org/a"))
-    assert _push_blob(store, blob, target, reporter, threading.Event()).bytes == len(data)
+    assert push_blob(
+        blob, Upload(open=lambda: store.open(blob.digest), size=len(data)), target, reporter, threading.Event()
+    ).bytes == len(data)
     assert server.received == len(data)
     assert sum(int(str(event[2])) for event in reporter.events if event[0] == "advance") == len(data)
+
+
+def test_a_manifest_that_is_there_is_not_looked_into_unless_asked(
+    store: MemoryStore, registry: Registry, transport: FakeTransport, server: MemoryRegistry
+) -> None:
+    root = index(store, image(store, b"a"), image(store, b"b", config=b'{"x":1}'))
+    push(store, root, registry, ["v1", "v2"], ListReporter())
+    source = store_source(store)
+    graph = gather(source, root)
+    transport.requests.clear()
+    outcome = send(graph, source, registry, ["v1", "v2"], ListReporter())
+    assert sorted(request.url.rpartition("/")[2] for request in transport.requests) == [str(root.digest), "v1", "v2"]
+    assert outcome.tags == {"v1": False, "v2": False}
+    lost = str(Digest.of(b"b"))
+    del server.blobs[lost]
+    assert actions(send(graph, source, registry, ["v1"], ListReporter()).transfers) == {Action.EXISTS}
+    checked = send(graph, source, registry, ["v1"], ListReporter(), check=True)
+    assert [str(one.descriptor.digest) for one in checked.blobs if one.action is Action.UPLOADED] == [lost]
+    assert server.blobs[lost] == b"b"
+
+
+def test_what_is_attached_goes_along_and_is_listed(
+    store: MemoryStore, server: MemoryRegistry, registry: Registry
+) -> None:
+    root = image(store, b"a")
+    note = attached(store, root, b"note")
+    about = attached(store, note, b"a note about the note")
+    push(store, root, registry, ["v1"], ListReporter(), attached=[note, about])
+    for subject, one in ((root, note), (note, about)):
+        (entry,) = in_fallback(registry, subject.digest)
+        assert (entry.digest, entry.artifact_type, entry.annotations) == (one.digest, "text/plain", {"a": "b"})
+    del server.manifests[f"sha256-{root.digest.hex}"]
+    source = store_source(store, [note, about])
+    again = send(gather(source, root), source, registry, ["v1"], ListReporter())
+    assert again.referrers == {(root.digest, note.digest): True, (note.digest, about.digest): False}
+    assert len(in_fallback(registry, root.digest)) == 1
+    alone = gather(source, root, referrers=False)
+    assert set(alone.nodes) == {root.digest}
+
+
+def test_a_registry_that_drops_what_is_attached_is_told_of(
+    store: MemoryStore, server: MemoryRegistry, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builder.registry.transfer._LAGS", (0.0, 0.0))
+    root = image(store, b"a")
+    note = attached(store, root, b"note")
+    empty = Index(manifests=()).to_bytes()
+
+    def says_so_only(request: Request) -> Response | None:
+        if "/referrers/" in request.url:
+            return reply(request, 200, empty, {"Content-Type": INDEX})
+        if request.method == "PUT" and str(note.digest) in request.url:
+            server.manifests[str(note.digest)] = (MANIFEST, body_of(request))
+            return reply(request, 201, headers={"OCI-Subject": str(root.digest)})
+        return None
+
+    server.fault = says_so_only
+    with pytest.raises(IntegrityError, match="dropped") as caught:
+        push(store, root, registry, ["v1"], ListReporter(), attached=[note])
+    assert str(note.digest) in (caught.value.because or "")
+    assert "v1" not in server.manifests
+
+
+def test_several_tags_are_set_by_one_request_where_the_registry_does_that(
+    store: MemoryStore, server: MemoryRegistry, registry: Registry, transport: FakeTransport
+) -> None:
+    root = image(store, b"a")
+
+    def tags(request: Request) -> Response | None:
+        if request.method == "PUT" and "?tag=" in request.url:
+            for tag in ("v1", "v2"):
+                server.manifests[tag] = (MANIFEST, body_of(request))
+            return reply(request, 201, headers={"OCI-Tag": "v1, v2"})
+        return None
+
+    server.fault = tags
+    push(store, root, registry, ["v1", "v2"], ListReporter())
+    assert writes(transport)[-1] == f"manifests/{root.digest}?tag=v1&tag=v2"
+    assert registry.facts.several_tags is True
+
+
+def test_an_image_without_end_is_refused(store: MemoryStore) -> None:
+    root = image(store, b"a")
+    for _ in range(12):
+        root = index(store, root)
+    with pytest.raises(IntegrityError, match="without end"):
+        gather(store_source(store), root)

@@ -443,6 +443,19 @@ def test_an_anonymous_mount_that_is_refused(status: int, learnt: bool | None) ->
     assert pushing.notes.facts.anonymous_mount is learnt
 
 
+def test_an_anonymous_mount_without_an_answer() -> None:
+    """No token for it, or a connection that broke: an upload does."""
+    server = Sessions()
+
+    def refuse(request: Request) -> Response | None:
+        if "mount=" in request.url:
+            raise TransferError("no common way to log in")
+        return None
+
+    server.fault = refuse
+    assert Pushing(server)().action is Action.UPLOADED
+
+
 def test_mounts_that_are_known_not_to_work_are_not_tried() -> None:
     pushing = Pushing(Sessions())
     pushing(facts=Facts(mount=False, anonymous_mount=False), mount_from=("other",))

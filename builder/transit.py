@@ -1,0 +1,140 @@
+"""Transit: images that were found, with all that belongs to them, into registries, and into the store.
+
+Law: calls survey, transfer and receipt in their order for every target; where an image lies is `sources`' affair. What
+goes from one registry to another never touches the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from builder.finding import Connect, FoundImage
+from builder.oci.descriptor import REF_NAME, Descriptor
+from builder.registry.client import Registry
+from builder.registry.receipt import Plan, make_plan, receipt
+from builder.registry.reference import Reference
+from builder.registry.source import AT_ONCE, Graph, Source, gather, listings
+from builder.registry.survey import survey
+from builder.registry.transfer import Outcome, send
+from builder.sources import root_of, source_of, tag_of
+from builder.tools import Tools
+from rootfs.errors import UsageError
+from rootfs.transport import HttpTransport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What is to be moved: where it lies, all that belongs to it, and the image or index itself, with its names."""
+
+    source: Source
+    graph: Graph
+    root: Descriptor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A repository, and the tags to set there; none when it is pushed by its digest alone."""
+
+    registry: Registry
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """What a push to one repository did, and its receipt."""
+
+    reference: Reference
+    outcome: Outcome
+    receipt: dict[str, Any]
+
+
+def load(
+    found: FoundImage, tools: Tools, *, platform: str | None = None, one: bool = False, referrers: bool = True
+) -> Load:
+    """Read all documents of a found image: all of an index, or the image of `platform`, or just `one`."""
+    source = source_of(found, tools.store)
+    root = root_of(found, platform, one=one)
+    return Load(source=source, graph=gather(source, root, referrers=referrers), root=root)
+
+
+def targets(
+    references: Sequence[Reference], tags: Sequence[str], found: FoundImage, connect: Connect
+) -> tuple[Target, ...]:
+    """Each repository once, with the tags its references have and those for all; without any, the image's own name.
+
+    A reference with a digest must mean the image, which is then pushed without a tag unless it has one.
+    """
+    wanted: dict[str, tuple[Reference, list[str]]] = {}
+    for reference in references:
+        if reference.digest is not None and reference.digest != found.descriptor.digest:
+            raise UsageError("the image has another digest", at=str(reference), because=f"{found.descriptor.digest}")
+        _, named = wanted.setdefault(reference.name, (reference, []))
+        named += [reference.tag] if reference.tag else []
+        if not reference.tag and not tags and reference.digest is None:
+            named.append(tag_of(found))
+    for reference, named in wanted.values():
+        for tag in (*named, *tags):
+            replace(reference, tag=tag)
+    return tuple(
+        Target(registry=connect(replace(reference, tag=None, digest=None)), tags=tuple(dict.fromkeys((*named, *tags))))
+        for reference, named in wanted.values()
+    )
+
+
+def plan_push(what: Load, target: Target, *, check: bool = False) -> Plan:
+    """What a push would do; asks the registry, and writes nothing."""
+    graph, registry = what.graph, target.registry
+    standing = survey(graph, registry, target.tags, check=check)
+    blobs = {blob.digest: blob for node in standing.needed for blob in graph.blobs(node)}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        known = {
+            digest for digest, there in zip(blobs, pool.map(registry.exists, blobs.values()), strict=True) if there
+        }
+    return make_plan(graph, registry, standing, target.tags, known)
+
+
+def push_to(what: Load, target: Target, tools: Tools, *, check: bool = False) -> Delivered:
+    """Push to one repository; see `registry.transfer.send`."""
+    before = _retries(tools)
+    outcome = send(what.graph, what.source, target.registry, target.tags, tools.reporter, check=check)
+    made = receipt(target.registry, outcome, retries=_retries(tools) - before)
+    return Delivered(reference=target.registry.reference, outcome=outcome, receipt=made)
+
+
+def bring_in(what: Load, tools: Tools) -> tuple[Descriptor, ...]:
+    """Have all of it in the store; what is attached, as a layout lists it.
+
+    Blobs come several at a time, big ones of a registry in ranges. IntegrityError when one is not what it should be.
+    """
+    graph, store = what.graph, tools.store
+    missing = [blob for blob in graph.held.values() if not store.exists(blob.digest)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda blob: _bring(blob, what.source, tools), sorted(missing, key=lambda blob: -blob.size)))
+    for node in graph.nodes.values():
+        store.put([node.data])
+    attached = {
+        one.digest: one for every in listings(graph).values() for one in every if one.digest != what.root.digest
+    }
+    named = {tag: graph.nodes[digest].descriptor for tag, digest in graph.tagged.items()}
+    return (*attached.values(), *(replace(one, annotations={REF_NAME: tag}) for tag, one in named.items()))
+
+
+def _bring(blob: Descriptor, source: Source, tools: Tools) -> None:
+    task = f"fetch {blob.digest.hex[:12]}"
+    tools.reporter.begin(task, blob.size)
+    result = "failed"
+    try:
+        if source.registry is None:
+            tools.store.put(source.fetch(blob), expect=blob.digest, size=blob.size)
+        else:
+            source.registry.fetch(blob, tools.store, advance=lambda amount: tools.reporter.advance(task, amount))
+        result = "done"
+    finally:
+        tools.reporter.finish(task, result)
+
+
+def _retries(tools: Tools) -> int:
+    return tools.transport.retries if isinstance(tools.transport, HttpTransport) else 0
