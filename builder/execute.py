@@ -17,14 +17,14 @@ from builder.layering import installed_parts, layers_from_bytes, one_layer, pack
 from builder.oci.annotations import CREATED, VERSION
 from builder.oci.check import check_image
 from builder.oci.config import ImageConfig, rfc3339
-from builder.oci.descriptor import Platform
+from builder.oci.descriptor import Descriptor, Platform
 from builder.oci.image import assemble
 from builder.oci.layer import Layer, pack
 from builder.oci.manifest import Manifest
 from builder.oci.tar import archive
 from builder.plan import Step, rules_of
 from builder.python.acceptance import LEFT_OUT
-from builder.tools import Tools
+from builder.tools import StepCache, Tools
 from builder.work import alone, place_of, result, result_tree
 from rootfs.architecture import Architecture
 from rootfs.archive import Download, fetching
@@ -35,18 +35,21 @@ from rootfs.configure.scripts import UnknownScriptError
 from rootfs.conventional import conventional
 from rootfs.debian.deb import Unpacked, unpack
 from rootfs.digest import Digest
-from rootfs.ports import Store, read_blob
+from rootfs.ports import Origin, Store, read_blob
 from rootfs.slim import slim
 from rootfs.tree import Tree, blobs_of, directory, file
 
 MOUNT_POINTS = ("build", "pip")
+_TAKEN = ("deb", "source", "profile", "wheel")  # parameters that are digests of files
 _UNPACK = "unpack .debs"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def execute(plan: Step, tools: Tools) -> Digest:
     """Have the result of this step, and of all it rests on, in the store; the result's digest."""
-    steps = missing(plan, tools.store)
+    steps = missing(plan, tools.store, tools.cache)
+    for step in plan.walk():  # what the result rests on is of use as long as the result is: prune lets it be
+        tools.store.lookup(step.key)
     if steps:
         with fetching(
             sorted(_downloads(steps), key=lambda download: -download.size),  # the longest to unpack begin first
@@ -57,6 +60,10 @@ def execute(plan: Step, tools: Tools) -> Digest:
             task="fetch .debs",
         ) as arriving:
             _run_all(steps, tools, arriving)
+    if tools.cache is not None:
+        for step in plan.walk():
+            if step.kind != "fragment" and _is_whole(step, tools.store):
+                tools.cache.offer(step)
     return result(plan, tools.store)
 
 
@@ -64,12 +71,13 @@ def _downloads(steps: Iterable[Step]) -> list[Download]:
     return [download for step in steps for download in step.downloads]
 
 
-def missing(plan: Step, store: Store) -> list[Step]:
-    """The steps to run, inputs first: those without a whole result that something to be run needs."""
+def missing(plan: Step, store: Store, cache: StepCache | None = None) -> list[Step]:
+    """The steps to run, inputs first: those without a whole result that something to be run needs, and that the cache
+    does not give."""
     needed: dict[Digest, Step] = {}
 
     def visit(step: Step) -> None:
-        if step.key in needed or _is_whole(step, store):
+        if step.key in needed or _is_whole(step, store) or (cache is not None and cache.take(step)):
             return
         for before in step.inputs:
             visit(before)
@@ -84,10 +92,10 @@ def _is_whole(step: Step, store: Store) -> bool:
     result = store.lookup(step.key)
     if result is None or step.kind == "archive":  # an archive refers to nothing, and is large
         return result is not None
-    return all(store.exists(digest) for digest in _references(step.kind, read_blob(store, result), store))
+    return all(store.exists(digest) for digest in references(step.kind, read_blob(store, result), store))
 
 
-def _references(kind: str, data: bytes, store: Store) -> Iterator[Digest]:
+def references(kind: str, data: bytes, store: Store) -> Iterator[Digest]:
     """The blobs a result refers to; a blob is only read after it was yielded, and so found to be there."""
     match kind:
         case "image":
@@ -98,7 +106,7 @@ def _references(kind: str, data: bytes, store: Store) -> Iterator[Digest]:
         case "layers":
             for layer in layers_from_bytes(data):
                 yield layer.descriptor.digest
-        case "train":  # counters, in one blob
+        case "train" | "count":  # counters, in one blob
             pass
         case "install":
             for digest in installed_parts(data).values():
@@ -152,16 +160,24 @@ def _run(step: Step, tools: Tools, arriving: Mapping[Digest, Future[None]]) -> N
         if download.digest in arriving:
             arriving[download.digest].result()
     if step.kind == "fragment":
-        tools.store.link(step.key, _fragment(step, tools))
+        _keep(step, _fragment(step, tools), tools.store)
         tools.reporter.advance(_UNPACK, 1)
     elif step.kind in COMPILING:
         with alone(place_of(step, tools), tools.reporter):
             if not _is_whole(step, tools.store):  # the other build may have made it
-                tools.store.link(step.key, run_stage(step, tools))
+                _keep(step, run_stage(step, tools), tools.store)
     else:
         tools.reporter.begin(step.title)
-        tools.store.link(step.key, _WORK[step.kind](step, tools))
+        _keep(step, _WORK[step.kind](step, tools), tools.store)
         tools.reporter.finish(step.title)
+    if tools.cache is not None:
+        tools.cache.offer(step)
+
+
+def _keep(step: Step, made: Digest, store: Store) -> None:
+    """Link a step's result. The files it took from elsewhere stay as long as that does: they may be gone there."""
+    taken = tuple(Digest.parse(step.parameters[name]) for name in _TAKEN if step.parameters.get(name))
+    store.link(step.key, made, Origin(kind=step.kind, title=step.title, blobs=taken))
 
 
 def _fragment(step: Step, tools: Tools) -> Digest:
@@ -247,13 +263,26 @@ def _image(step: Step, tools: Tools) -> Digest:
         labels={**({LEFT_OUT: ",".join(parameters["without"])} if parameters["without"] else {}), **said["labels"]},
     )
     annotations = {CREATED: rfc3339(epoch), VERSION: version} | said.get("annotations", {})
-    image = assemble(
-        [layer for before in step.inputs for layer in _made(before, store)], config, annotations=annotations
-    )
+    layers = [layer for before in step.inputs for layer in _made(before, store)]
+    image = assemble(layers, config, annotations=annotations)
     store.put([image.config])
     manifest = store.put([image.manifest])
-    check_image(store, image.descriptor)
+    _check(image.descriptor, layers, store)
     return manifest.digest
+
+
+def _check(image: Descriptor, layers: Iterable[Layer], store: Store) -> None:
+    """Check an image that was made. That bytes of a digest unpack to those of another is found out once."""
+    pairs = {(layer.descriptor.digest, layer.diff_id): _unpacks(layer) for layer in layers}
+    known = {pair for pair, key in pairs.items() if store.lookup(key) == pair[0]}
+    check_image(store, image, known=known)
+    for pair in pairs.keys() - known:
+        store.link(pairs[pair], pair[0], Origin(kind="checked"))
+
+
+def _unpacks(layer: Layer) -> Digest:
+    said = {"media_type": layer.descriptor.media_type, "layer": str(layer.descriptor.digest)}
+    return Digest.of_value({"kind": "checked", "revision": 1, **said, "diff_id": str(layer.diff_id)})
 
 
 def _healthcheck(said: Mapping[str, Any] | None) -> dict[str, Any]:

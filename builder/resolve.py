@@ -27,7 +27,7 @@ from rootfs.debian.package import Package
 from rootfs.debian.release import Release
 from rootfs.debian.solve import Selection, solve
 from rootfs.digest import Digest
-from rootfs.ports import read_blob
+from rootfs.ports import Origin, read_blob
 from rootfs.suite import CANONICAL, Suite, package_url
 
 Releases = Sequence[tuple[Suite, Release]]
@@ -66,6 +66,7 @@ def _names(recipe: Recipe, python: PythonRelease, suite: str) -> SuitePackages:
         tkinter="tkinter" in said.modules,
         clang=said.compiler == "clang",
         jit=said.jit,
+        bolt=said.layout == "bolt",
     )
 
 
@@ -93,7 +94,7 @@ def resolve_rootfs(base: Base, architecture: Architecture, tools: Tools, *, now:
     packages = select(_read_index(releases, architecture, tools), base).packages
     tools.reporter.note(f"resolved {base.suite}: {len(packages)} packages")
     lock = _lock(base.digest, architecture, releases, {"runtime": packages}, (), epoch)
-    tools.store.link(key, tools.store.put([msgspec.json.encode(lock)]).digest)
+    tools.store.link(key, tools.store.put([msgspec.json.encode(lock)]).digest, Origin(kind="resolve"))
     return lock
 
 

@@ -19,7 +19,7 @@ from rootfs.archive import read_listed, read_release
 from rootfs.debian.release import Release
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, OcibuildError, TransferError
-from rootfs.ports import Request, read_blob
+from rootfs.ports import Origin, Request, read_blob
 from rootfs.suite import CANONICAL, Suite, from_mirror
 
 _REVISION = 1  # of the answers about Sources that are kept in the store
@@ -110,7 +110,7 @@ def _listed(name: str, suite: Suite, release: Release, tools: Tools) -> str:
             reporter=tools.reporter,
         )
         kept = tools.store.put([_entry(text or b"", name)]).digest
-        tools.store.link(key, kept)
+        tools.store.link(key, kept, Origin(kind="sources"))
     return read_blob(tools.store, kept).decode()
 
 

@@ -15,7 +15,7 @@ from builder.settings import Settings, certs_directories
 from builder.tools import Tools
 from rootfs.ports import Reporter
 from rootfs.sandbox.namespaces import NamespaceSandbox
-from rootfs.store import DiskStore
+from rootfs.store import DiskStore, in_use
 from rootfs.transport import HttpTransport
 
 
@@ -34,7 +34,11 @@ def open_transport(settings: Settings) -> HttpTransport:
 def open_tools(settings: Settings, reporter: Reporter) -> Iterator[Tools]:
     """The real ports, as the settings say."""
     store = Path(settings.store.value)
-    with open_transport(settings) as transport:
+
+    def waiting() -> None:
+        reporter.note(f"`ocibuild cache prune --all` is at work in {store}: waiting for it")
+
+    with open_transport(settings) as transport, in_use(store, waiting):
         yield Tools(
             store=DiskStore(store),
             transport=transport,

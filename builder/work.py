@@ -5,6 +5,7 @@ Law: knows the store and the work directory; not what any step does.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +35,10 @@ def result_tree(step: Step, store: Store) -> Tree:
 
 @contextmanager
 def alone(place: Path, reporter: Reporter) -> Iterator[None]:
-    """No other process is in this block for the same place: who comes second waits, and says so."""
+    """No other process is in this block for the same place: who comes second waits, and says so.
+
+    The lock's time is that of the place's last use, for who prunes.
+    """
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(place.with_suffix(".lock"))
@@ -43,6 +47,7 @@ def alone(place: Path, reporter: Reporter) -> Iterator[None]:
         except Timeout:
             reporter.note(f"another build is at work in {place}: waiting for it")
             lock.acquire()
+        os.utime(lock.lock_file)
     except OSError as error:
         raise host_error(error, place.parent) from error
     try:

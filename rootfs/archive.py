@@ -24,7 +24,7 @@ from rootfs.debian.release import IndexFile, Release
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, OcibuildError, RecipeError, ResolveError, TransferError
 from rootfs.keyring import pinned_keys, read_certificates, verify_release
-from rootfs.ports import Reporter, Request, Store, Transport, read_blob
+from rootfs.ports import Origin, Reporter, Request, Store, Transport, read_blob
 from rootfs.suite import Suite, from_mirror
 from rootfs.url import redact
 
@@ -171,7 +171,7 @@ def _packages(release: Release, path: str, wanted: IndexFile, store: Store) -> P
     if table is not None:
         return PackagesFile.from_bytes(text, read_blob(store, table))
     packages = PackagesFile.scan(text)
-    store.link(key, store.put([packages.to_bytes()]).digest)
+    store.link(key, store.put([packages.to_bytes()]).digest, Origin(kind="packages", blobs=(wanted.digest,)))
     return packages
 
 

@@ -73,7 +73,11 @@ def _whole(tree: Tree) -> Tree:
 
 def _timed(tree: Tree, epoch: int) -> Tree:
     """Nothing is later than the epoch. Directories have it: what one package adds changes nothing of its parents."""
-    return Tree(replace(e, mtime=epoch) if e.kind is Kind.DIRECTORY else e for e in tree.values()).clamped(epoch)
+    timed = (
+        replace(e, mtime=epoch) if e.mtime > epoch or (e.kind is Kind.DIRECTORY and e.mtime != epoch) else e
+        for e in tree.values()
+    )
+    return Tree(timed)
 
 
 def _installed(one: Unpacked, merged: Merged, root: Root) -> Installed:

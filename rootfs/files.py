@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,10 +60,28 @@ def unfinished(place: Path) -> Iterator[Unfinished]:
 
 @contextmanager
 def replacing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """A stream whose bytes take the target's place at the end of the block; nothing changes when the block raises."""
+    """A stream whose bytes take the target's place at the end of the block; nothing changes when the block raises.
+
+    HostError when a directory, a device or a pipe is there: a rename over /dev/null would take it from everybody.
+    """
+    _check_replaceable(target)
     with unfinished(target.parent) as file:
         yield file.stream
         file.publish(target, mode)
+
+
+def _check_replaceable(target: Path) -> None:
+    """Links are followed: /dev/stdout is one. In /dev nothing is replaced, also where that leads to a plain file."""
+    try:
+        mode = target.stat().st_mode
+    except OSError:  # nothing is there, or whoever writes will be told why not
+        return
+    if stat.S_ISREG(mode) and target.parent.absolute() != Path("/dev"):
+        return
+    because, hint = "it is a device, a pipe or a socket", "name a file; the shell's > and | take what goes to stdout"
+    if stat.S_ISDIR(mode):
+        because, hint = "it is a directory", "name a file in it"
+    raise HostError(f"cannot write to {target}", because=because, hint=hint)
 
 
 def copy(source: BinaryIO, target: int, *, offset: int, size: int) -> int:

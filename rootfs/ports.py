@@ -24,6 +24,17 @@ class Stored:
     size: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a link stands for: the kind of step, a title for people, and blobs that belong to the result though it does
+    not name them (the .deb of an unpacked package).
+    """
+
+    kind: str
+    title: str = ""
+    blobs: tuple[Digest, ...] = ()
+
+
 class Store(Protocol):
     """Content-addressed blobs, and links from a step's key to the digest of its result."""
 
@@ -36,8 +47,8 @@ class Store(Protocol):
     def put(self, chunks: Iterable[bytes], *, expect: Digest | None = None, size: int | None = None) -> Stored:
         """Write a blob, all or nothing. IntegrityError when `expect` or `size` is given and does not hold."""
 
-    def link(self, key: Digest, target: Digest) -> None:
-        """Remember that the step with this key made that blob."""
+    def link(self, key: Digest, target: Digest, origin: Origin | None = None) -> None:
+        """Remember that the step with this key made that blob; `origin` is for who lists and prunes the store."""
 
     def lookup(self, key: Digest) -> Digest | None:
         """The blob a step made, when it is linked and still here."""

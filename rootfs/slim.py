@@ -76,17 +76,19 @@ def slim(tree: Tree, rules: Sequence[Rule]) -> Slimmed:
 
 def _removed(tree: Tree, filters: Sequence[tuple[str, Filter]]) -> dict[str, str]:
     """The path of every entry that goes -> the name of the rule that decided it."""
-    patterns = [(name, one.include, _compiled(one.glob)) for name, one in filters]
+    ordered = list(reversed(filters))  # the last that matches decides: the first alternative that does
+    decide = re.compile("|".join(f"({_expression(one.glob)})" for _, one in ordered), re.DOTALL).fullmatch
     prefixes = tuple(_literal(one.glob) for _, one in filters if one.include)
     removed: dict[str, str] = {}
     for path, entry in tree.items():
-        if path == ADMIN or path.startswith(ADMIN + "/"):
+        found = decide(f"/{path}")
+        if found is None or path == ADMIN or path.startswith(ADMIN + "/"):
             continue
-        decided = next(((n, keep) for n, keep, pattern in reversed(patterns) if pattern(f"/{path}")), ("", True))
+        name, decided = ordered[(found.lastindex or 0) - 1]
         # dpkg cannot see what comes later: a directory, or a link that may be one, stays where an include may reach
         reached = entry.kind in (Kind.DIRECTORY, Kind.SYMLINK) and f"/{path}".startswith(prefixes)
-        if not decided[1] and not reached:
-            removed[path] = decided[0]
+        if not decided.include and not reached:
+            removed[path] = name
     return removed
 
 
@@ -182,6 +184,11 @@ _MEMBER = re.compile(r"\[:(?P<group>\w+):\]|\\?(?P<low>.)(?:-\\?(?P<high>[^\]]))
 @lru_cache(maxsize=1024)
 def _compiled(glob: str) -> Callable[[str], object]:
     """fnmatch(3) without flags, in the C locale, as a function of a path."""
+    return re.compile(_expression(glob), re.DOTALL).fullmatch
+
+
+def _expression(glob: str) -> str:
+    """The same as a regular expression."""
     parts = [""]
     for atom in _ATOM.finditer(glob):
         if atom["star"]:
@@ -192,7 +199,7 @@ def _compiled(glob: str) -> Callable[[str], object]:
     # atomic groups: between two stars the first match is as good as any, so nothing is tried twice
     middle = "".join(f"(?>.*?{part})" for part in rest[:-1])
     last = f".*{rest[-1]}" if rest else ""
-    return re.compile(first + middle + last, re.DOTALL).fullmatch
+    return first + middle + last
 
 
 def _atom(atom: re.Match[str]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from requests.adapters import HTTPAdapter
 from urllib3.util.ssl_ import create_urllib3_context
 
+from rootfs.body import PlainAdapter
 from rootfs.errors import HostError
 from rootfs.url import origin
 
@@ -75,7 +76,7 @@ class Adapters:
     def __init__(self, files: Callable[[str, int], TlsFiles | None], *, pool_size: int) -> None:
         self._files = files
         self._pool_size = pool_size
-        self._usual = HTTPAdapter(pool_connections=16, pool_maxsize=pool_size)
+        self._usual = PlainAdapter(pool_connections=16, pool_maxsize=pool_size)
         self._own: dict[tuple[str, str, int], HTTPAdapter] = {}
         self._lock = threading.Lock()
 

@@ -26,24 +26,23 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
 import requests
 from requests.structures import CaseInsensitiveDict
 from urllib3 import exceptions as wire
 
+from rootfs.body import CHUNK, opened
 from rootfs.errors import HostError, TransferError
 from rootfs.hosts import MAX_WAIT, PARALLEL, Host, Hosts
 from rootfs.ports import Request, Response, Upload
 from rootfs.tls import Adapters, TlsFiles, no_files
 from rootfs.url import bypasses, join, origin, redact, split, without_user
 
-CHUNK = 1 << 18
 MAX_REDIRECTS = 5
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 30.0
@@ -110,6 +109,11 @@ class HttpTransport:
         """Close the idle connections."""
         self._adapters.close()
 
+    @property
+    def retries(self) -> int:
+        """How often a request was tried again, or a body resumed."""
+        return self._hosts.retries
+
     def send(self, request: Request) -> Response:
         """The last answer, whatever its status; TransferError when none could be had."""
         split(request.url)
@@ -169,7 +173,7 @@ class HttpTransport:
     def _once(self, request: Request, url: str, headers: Mapping[str, str]) -> requests.Response:
         bypassed = any(bypasses(pattern, url) for pattern in self._no_proxy)
         slot = self._hosts.at(origin(url)).slot(upload=isinstance(request.body, Upload))
-        with slot, _opened(request.body) as body:
+        with slot, opened(request.body) as body:
             prepared = requests.Request(request.method, url, headers=headers, data=body).prepare()
             return self._adapters.at(url).send(
                 prepared,
@@ -306,38 +310,6 @@ class _Body:
             because=f"its body broke off after {offset} bytes, and the rest belongs to another version",
             retryable=True,
         )
-
-
-class _Sized:
-    """A stream of which exactly `size` bytes are sent; its length is the Content-Length."""
-
-    def __init__(self, stream: BinaryIO, size: int) -> None:
-        self._stream = stream
-        self._size = size
-        self._left = size
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(lambda: self.read(CHUNK), b"")
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(self._left if size < 0 else min(size, self._left))
-        if not data and self._left:
-            raise TransferError(f"the body is {self._left} bytes shorter than announced")
-        self._left -= len(data)
-        return data
-
-
-@contextmanager
-def _opened(body: bytes | Upload | None) -> Iterator[bytes | _Sized | None]:
-    """A body from its beginning; an empty one is no stream, which would be sent in chunks."""
-    if isinstance(body, Upload):
-        with body.open() as stream:
-            yield _Sized(stream, body.size) if body.size else b""
-    else:
-        yield body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

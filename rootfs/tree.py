@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
+from itertools import islice, takewhile
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -32,6 +35,9 @@ class Kind(StrEnum):
     CHARACTER = "char"
     BLOCK = "block"
     FIFO = "fifo"
+
+
+_KINDS: Mapping[str, Kind] = MappingProxyType({kind.value: kind for kind in Kind})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +101,20 @@ def path_order(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape").replace(b"/", b"\0")
 
 
+def _text_order(path: str) -> str:
+    """`path_order` for text: UTF-8 keeps the order of the characters (RFC 3629, 1)."""
+    return path.replace("/", "\0")
+
+
+def _is_text(paths: Iterable[str]) -> bool:
+    """Whether all can be encoded: none has bytes that are no text, as surrogate escapes."""
+    try:
+        "".join(paths).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def directory(path: str, mode: int = 0o755, uid: int = 0, gid: int = 0) -> FileEntry:
     """A directory entry."""
     return FileEntry(path=path, kind=Kind.DIRECTORY, mode=mode, uid=uid, gid=gid)
@@ -117,20 +137,45 @@ class Tree(Mapping[str, FileEntry]):
 
     def __init__(self, entries: Iterable[FileEntry] = ()) -> None:
         self._entries = {entry.path: entry for entry in entries}
-        self._order = sorted(self._entries, key=path_order)
+        self._order: list[str] | None = None
 
     def __getitem__(self, path: str) -> FileEntry:
         return self._entries[path]
 
+    def __contains__(self, path: object) -> bool:
+        return path in self._entries
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self._order)
+        return iter(self._ordered())
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._entries)
+
+    def values(self) -> ValuesView[FileEntry]:
+        """The entries, in path order."""
+        self._ordered()
+        return self._entries.values()
+
+    def items(self) -> ItemsView[str, FileEntry]:
+        """Path and entry, in path order."""
+        self._ordered()
+        return self._entries.items()
+
+    def _ordered(self) -> list[str]:
+        """The paths, sorted when they are first wanted in order: most trees on the way are only asked for a few."""
+        if self._order is None:
+            order = sorted(self._entries, key=_text_order if _is_text(self._entries) else path_order)
+            self._entries = {path: self._entries[path] for path in order}
+            self._order = order
+        return self._order
 
     def with_entries(self, entries: Iterable[FileEntry]) -> Tree:
         """This tree with `entries` added or put in place of what stood there."""
-        return Tree([*self.values(), *entries])
+        whole = Tree()
+        whole._entries = {**self._entries, **{entry.path: entry for entry in entries}}
+        if self._order is not None and len(whole._entries) == len(self._order):  # nothing is added: the order holds
+            whole._order = self._order
+        return whole
 
     def where(self, keep: Callable[[FileEntry], bool]) -> Tree:
         """The entries for which `keep` holds."""
@@ -138,8 +183,11 @@ class Tree(Mapping[str, FileEntry]):
 
     def below(self, prefix: str) -> Iterator[FileEntry]:
         """The entries that lie under a directory, in path order, without the directory."""
-        start = prefix + "/"
-        return (entry for entry in self.values() if entry.path.startswith(start))
+        start, order = prefix + "/", self._ordered()
+        first = bisect_left(order, path_order(start), key=path_order)
+        return (
+            self._entries[path] for path in takewhile(lambda path: path.startswith(start), islice(order, first, None))
+        )
 
     def changes_since(self, base: Tree) -> Tree:
         """What a layer upon `base` must carry: the entries `base` does not hold, and the directories they lie in.
@@ -215,10 +263,10 @@ class Tree(Mapping[str, FileEntry]):
         """Read what `to_bytes` wrote; IntegrityError when it is anything else."""
         try:
             try:
-                values = msgspec.json.decode(data)
+                values = msgspec.json.decode(data, type=list[_Stored])
             except (UnicodeDecodeError, msgspec.DecodeError):  # a name that is not UTF-8, or damage
-                values = json.loads(data.decode("utf-8", "surrogateescape"))
-            return cls(_from_value(value) for value in values)
+                values = msgspec.convert(json.loads(data.decode("utf-8", "surrogateescape")), list[_Stored])
+            return cls(map(_from_stored, values))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError("a stored tree cannot be read", because=str(error)) from error
 
@@ -246,24 +294,39 @@ def _to_value(entry: FileEntry) -> dict[str, Any]:
     return value
 
 
-def _from_value(value: dict[str, Any]) -> FileEntry:
-    content: bytes | Slice = bytes.fromhex(value.get("bytes", ""))
-    if "slice" in value:
-        blob, offset, size = value["slice"]
-        content = Slice(blob=_digest(blob), offset=offset, size=size)
-    uid, gid = value.get("owner", (0, 0))
-    major, minor = value.get("device", (0, 0))
+class _Stored(msgspec.Struct, frozen=True, gc=False):
+    """An entry as `_to_value` has it; read into a struct, since that takes half the time."""
+
+    path: str
+    kind: str
+    mode: int
+    mtime: int
+    owner: tuple[int, int] = (0, 0)
+    link: str = ""
+    slice: tuple[str, int, int] | None = None
+    bytes: str = ""
+    device: tuple[int, int] = (0, 0)
+    xattrs: tuple[tuple[str, str], ...] = ()
+
+
+def _from_stored(stored: _Stored) -> FileEntry:
+    if stored.slice is not None:
+        blob, offset, size = stored.slice
+        content: bytes | Slice = Slice(blob=_digest(blob), offset=offset, size=size)
+    else:
+        content = bytes.fromhex(stored.bytes)
+    uid, gid = stored.owner
     return FileEntry(
-        path=value["path"],
-        kind=Kind(value["kind"]),
-        mode=value["mode"],
+        path=stored.path,
+        kind=_KINDS[stored.kind],
+        mode=stored.mode,
         uid=uid,
         gid=gid,
-        mtime=value["mtime"],
-        link=value.get("link", ""),
+        mtime=stored.mtime,
+        link=stored.link,
         content=content,
-        device=(major, minor),
-        xattrs=tuple((name, bytes.fromhex(data)) for name, data in value.get("xattrs", ())),
+        device=stored.device,
+        xattrs=tuple((name, bytes.fromhex(data)) for name, data in stored.xattrs) if stored.xattrs else (),
     )
 
 

@@ -44,6 +44,7 @@ def fetch_wheels(names: Iterable[str], cache: Path, reporter: Reporter) -> dict[
     wanted = {name: lines[name] for name in names}
     try:
         cache.mkdir(parents=True, exist_ok=True)
+        cache.touch()  # of use still: `ocibuild cache prune`
         found = _present(wanted, cache)
         missing = [line for name, line in wanted.items() if name not in found]
         if missing:

@@ -23,7 +23,7 @@ from builder.oci.descriptor import Descriptor
 from builder.oci.flatten import Fetch, Files, Member, check_header, decompressed, read_member
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError
-from rootfs.ports import Store, read_blob
+from rootfs.ports import Origin, Store, read_blob
 from rootfs.tree import FileEntry, Kind, Slice, Tree
 
 PRECIOUS = (
@@ -91,7 +91,7 @@ def listing(layer: Descriptor, diff_id: Digest, fetch: Fetch, store: Store) -> L
     if kept is not None:
         return msgspec.msgpack.decode(read_blob(store, kept), type=Listing)
     found = _read(layer, diff_id, fetch, store)
-    store.link(_key(diff_id), store.put([msgspec.msgpack.encode(found)]).digest)
+    store.link(_key(diff_id), store.put([msgspec.msgpack.encode(found)]).digest, Origin(kind="listing"))
     return found
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def fetch_wheels(target: Target, cache: Path) -> tuple[Path | None, str]:
     """The directory below `cache` with the wheels for an interpreter, fetched when it is not there; or why not."""
     place = cache / target.name
     if place.is_dir():
+        with suppress(OSError):
+            place.touch()  # of use still: `ocibuild cache prune`
         return place, ""
     try:
         cache.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from builder.tools import Tools
 from builder.trust.attach import PREDICATE_TYPE, Document, artifact, is_whole
 from builder.version import VERSION
 from rootfs.digest import Digest, canonical_json
-from rootfs.ports import Store, read_blob
+from rootfs.ports import Origin, Store, read_blob
 
 FORMATS = ("spdx", "cyclonedx")
 _REVISION = 2  # raise it when the documents come to say something else
@@ -47,7 +47,8 @@ def attest(
     tools.reporter.begin(task)
     documents = _documents(open_image(at, tools), recipe, lock, tools, overrides)
     made = tuple(artifact(one, image, tools.store, created=lock.epoch) for one in documents)
-    tools.store.link(key, tools.store.put([canonical_json([one.to_dict() for one in made])]).digest)
+    kept_as = tools.store.put([canonical_json([one.to_dict() for one in made])]).digest
+    tools.store.link(key, kept_as, Origin(kind="attest", title=at))
     tools.reporter.finish(task)
     return made
 

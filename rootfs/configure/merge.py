@@ -67,7 +67,7 @@ class _Merger:
         """Lay one package over what is there."""
         for entry in one.tree.values():
             place = self._place(self._diverted(entry.path, one.package))
-            landed = replace(entry, path=place)
+            landed = entry if place == entry.path else replace(entry, path=place)
             if entry.kind is Kind.HARDLINK:
                 landed = replace(landed, link=self._place(self._diverted(entry.link, one.package)))
             self._land(landed, entry.path, one.package)

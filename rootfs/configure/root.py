@@ -52,7 +52,7 @@ class Root:
     def names(self, path: str) -> list[str]:
         """The names in a directory, sorted by their bytes; empty when there is no such directory."""
         start = self.tree.resolve(f"{path}/.") + "/"
-        found = (e.path[len(start) :] for e in self.tree.values() if e.path.startswith(start))
+        found = (e.path[len(start) :] for e in self.tree.below(start[:-1]))
         return sorted((name for name in found if "/" not in name), key=lambda name: name.encode("utf-8", "replace"))
 
     def group(self, name: str) -> int:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError
-from rootfs.ports import Stored
+from rootfs.ports import Origin, Stored
 from rootfs.store import check
 
 
@@ -33,7 +33,7 @@ class MemoryStore:
         self.blobs[Digest.of(data)] = data
         return Stored(digest=Digest.of(data), size=len(data))
 
-    def link(self, key: Digest, target: Digest) -> None:
+    def link(self, key: Digest, target: Digest, origin: Origin | None = None) -> None:
         self.links[key] = target
 
     def lookup(self, key: Digest) -> Digest | None:
