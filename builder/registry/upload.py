@@ -35,6 +35,7 @@ _CREDIT = 5
 _STEPS = 16
 _RANGE = re.compile(r"(?:bytes[= ])?0-(\d+)\Z")
 _NO_CHUNKS = frozenset({400, 404, 405, 501})
+_NEVER = frozenset({405, 501})  # also after a first chunk that was taken
 Dialogue = Generator[Request, Response, "Pushed"]
 
 
@@ -348,7 +349,7 @@ class _Ladder:
             self._chunk = smaller
             self._learn(Facts(max_body=smaller))
             self._session = yield from self._status(session)
-        elif not closing and status in _NO_CHUNKS and session.offset == 0:
+        elif not closing and (status in _NEVER or (status in _NO_CHUNKS and session.offset == 0)):
             yield from self._cancel(session)
             self._whole(learn=True)
         elif not closing and status == 416 and (yield from self._stands(session)):

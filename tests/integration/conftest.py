@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,13 @@ import pytest
 from rootfs.store import DiskStore
 from tests.conftest import OrdinaryUser
 from tests.peers.mirror import Mirror, serve
+from tests.peers.planted import Planted
+from tests.peers.registry import PASSWORD, USER
 
 RECIPE = "recipes/wee.toml"
+ACCOUNT_FILES = ("auth.json", "config.json")
+
+Report = pytest.TestReport
 
 
 @dataclass(frozen=True)
@@ -114,3 +119,25 @@ def served(
     upstream = {"debian": debian_mirror, "debian-security": debian_security_mirror}
     with serve(upstream, tmp_path_factory.mktemp("mirror")) as mirror:
         yield mirror
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """A test whose module knows the registries' password leaves it in no file but those that keep accounts."""
+    yield
+    if getattr(request.module, "PASSWORD", None) == PASSWORD:
+        planted = Planted()
+        planted.account(USER, PASSWORD)
+        kept = [path for name in ACCOUNT_FILES for path in tmp_path.rglob(name)]
+        assert planted.in_files(tmp_path, kept) == []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Report, Report]:
+    """Neither do they print it."""
+    report = yield
+    planted = Planted(password=PASSWORD)
+    if report.passed and planted.in_data("".join(text for _, text in report.sections).encode()):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid}: the password is in the captured output"
+    return report

@@ -27,7 +27,15 @@ class Gate:
 
     def close(self) -> None:
         """Cut everything."""
-        for end in (self._listener, *self._ends):
+        self.cut()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def cut(self) -> None:
+        """Cut the connections there are; new ones are welcome."""
+        ends, self._ends = self._ends, []
+        for end in ends:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
@@ -36,7 +44,11 @@ class Gate:
         with suppress(OSError):
             while True:
                 client = self._listener.accept()[0]
-                server = socket.create_connection(self._upstream)
+                try:
+                    server = socket.create_connection(self._upstream)
+                except OSError:  # nobody is there at the moment
+                    client.close()
+                    continue
                 self._ends += [client, server]
                 for ends in ((client, server, True), (server, client, False)):
                     threading.Thread(target=self._copy, args=ends, daemon=True).start()

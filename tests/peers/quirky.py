@@ -15,12 +15,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs, parse_qsl, quote
 
 from tests.peers.registry import PASSWORD, USER
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 ELSEWHERE = "elsewhere.example"
+_FALLBACK = re.compile(r"sha256-[0-9a-f]{64}\Z")
 BASIC = f"Basic {base64.b64encode(f'{USER}:{PASSWORD}'.encode()).decode()}"
 
 _ROUTES = tuple(
@@ -43,11 +44,12 @@ _ROUTES = tuple(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What befalls requests whose `METHOD path?query` the expression `on` finds: after `skip` of them, `times` (0: all).
+    """What befalls requests whose `METHOD path?query` the expression `on` finds: after `skip` of them `times` (0: all).
 
     `do`: `answer` (with `status`, `headers`, `body`); `drop` the connection, or `reset` it; `cut` the body of the
-    request or of the answer at the share `at`; `wrong`, `short` and `long` bodies of answers; `slow` ones; `lose` all
-    upload sessions, or `revoke` all tokens, before it goes on as always.
+    request or of the answer after the share `at` of the largest blob; `wrong`, `short` and `long` bodies of answers;
+    `slow` ones; `lose` all upload sessions, or `revoke` all tokens, before it goes on as always; `swallow` the answer.
+    A header `Retry-After: @2` is sent as the date that is in two seconds.
     """
 
     on: str
@@ -64,18 +66,19 @@ class Fault:
 class Quirks:
     """The knobs. Sizes are bytes; statuses those of HTTP.
 
-    `location`: relative, absolute, query, elsewhere (another host), or downgrade (plain http). `drops_from`: the number
-    of the PATCH from which on chunks are dropped without a word. `strict`: a Location whose `_state` is old ends the
-    session (distribution 2.8). `keeps_cut`: what came of a body that broke off counts. `realm`: "" (nobody is asked
-    who he is), basic, own, or elsewhere. `page`: tags in one answer. `race`: another writer's index replaces the first
-    that is put under a fallback tag. `lenient`: manifests are taken before what they point to.
+    `location`: relative, absolute, query, elsewhere (another host), or downgrade (plain http). `patches`: how many an
+    upload may have; `drops_from`: the number of the one from which on they are dropped without a word; `patch_limit`:
+    the largest with a Content-Range. `strict`: a Location whose `_state` is old ends the session (distribution 2.8).
+    `keeps_cut`: what came of a body that broke off counts. `realm`: "" (nobody is asked who he is), basic, own, or
+    elsewhere. `redirects`: the listener that has the blobs. `page`: tags in one answer. `race`: another writer's index
+    replaces the first that is put under a fallback tag. `lenient`: manifests are taken before what they point to.
     """
 
     faults: tuple[Fault, ...] = ()
     location: str = "relative"
     patch_status: int = 202
     drops_from: int = 0
-    patches: bool = True
+    patches: int | None = None
     patch_limit: int = 0
     body_limit: int = 0
     minimum: int = 0
@@ -93,7 +96,7 @@ class Quirks:
     lengths: bool = True
     ranges: bool = True
     content_digest: str = "right"
-    redirects: bool = False
+    redirects: str = ""
     warning: str = ""
     lenient: bool = False
     manifest_limit: int = 4 << 20
@@ -142,6 +145,7 @@ class Upload:
     repository: str
     data: bytearray = field(default_factory=bytearray)
     query: str = ""
+    patches: int = 0
 
 
 class Quirky:
@@ -161,8 +165,7 @@ class Quirky:
         self.tokens: set[str] = set()
         self.warned = 0
         self.size = 1
-        self._befallen = [0] * len(self.quirks.faults)
-        self._patches = 0
+        self.befallen = [0] * len(self.quirks.faults)
         self._raced = False
         self._lock = threading.RLock()
 
@@ -172,11 +175,18 @@ class Quirky:
             self.seen.append(exchange)
             for number, fault in enumerate(self.quirks.faults):
                 if re.search(fault.on, exchange.line):
-                    self._befallen[number] += 1
-                    past = self._befallen[number] - fault.skip
-                    if past > 0 and (not fault.times or past <= fault.times):
+                    past = self.befallen[number] - fault.skip + (fault.do != "cut")
+                    self.befallen[number] += fault.do != "cut"
+                    if (past > 0 or fault.do == "cut") and (not fault.times or past <= fault.times):
                         return fault
         return None
+
+    def cut(self, fault: Fault) -> bool:
+        """Whether a body breaks off now that is long enough for it."""
+        with self._lock:
+            number = self.quirks.faults.index(fault)
+            self.befallen[number] += 1
+            return not fault.times or self.befallen[number] <= fault.times
 
     def answer(self, exchange: Exchange) -> Answer:
         """What the specification and the knobs say."""
@@ -257,11 +267,12 @@ class Quirky:
         session = self.sessions.get(name)
         if session is None:
             return self._no(exchange, 404, "BLOB_UPLOAD_UNKNOWN")
-        if session.query and not exchange.query.startswith(session.query):
-            told = re.sub(r"\A_state=\d+", f"_state={len(session.data)}", exchange.query)
-            if self.quirks.strict or not told.startswith(session.query):
-                del self.sessions[name]
-                return self._no(exchange, 400, "BLOB_UPLOAD_INVALID")
+        wanted, told = (dict(parse_qsl(query, keep_blank_values=True)) for query in (session.query, exchange.query))
+        if not self.quirks.strict:
+            told["_state"] = wanted["_state"] if "_state" in told else ""
+        if wanted != {key: value for key, value in told.items() if key != "digest"}:
+            del self.sessions[name]
+            return self._no(exchange, 400, "BLOB_UPLOAD_INVALID")
         match exchange.method:
             case "GET":
                 return self._where(204, name, session)
@@ -275,9 +286,9 @@ class Quirky:
         return refusal or self._finish(exchange, name, session, parse_qs(exchange.query)["digest"][0])
 
     def _patch(self, exchange: Exchange, name: str, session: Upload) -> Answer:
-        if not self.quirks.patches:
+        if session.patches == self.quirks.patches:
             return self._no(exchange, 405, "UNSUPPORTED")
-        self._patches += 1
+        session.patches += 1
         if refusal := self._take(exchange, session):
             return refusal
         return self._where(self.quirks.patch_status, name, session)
@@ -285,7 +296,7 @@ class Quirky:
     def _take(self, exchange: Exchange, session: Upload) -> Answer | None:
         """Append the request's body to the session, or say why not."""
         patch = exchange.method == "PATCH"
-        dropped = patch and 0 < self.quirks.drops_from <= self._patches
+        dropped = patch and 0 < self.quirks.drops_from <= session.patches
         told = exchange.headers.get("content-range", "")
         start = len(session.data)
         if told and not dropped and not self.quirks.drops_from and int(told.split("-")[0]) != start:
@@ -302,7 +313,7 @@ class Quirky:
             raise
         if self.quirks.body_limit and len(came) > self.quirks.body_limit:
             return self._no(exchange, 413, "SIZE_INVALID")
-        if patch and self.quirks.patch_limit and len(came) > self.quirks.patch_limit:
+        if patch and told and self.quirks.patch_limit and len(came) > self.quirks.patch_limit:
             return self._no(exchange, 416, "RANGE_INVALID")
         if not dropped:
             session.data += came
@@ -325,7 +336,7 @@ class Quirky:
                 place = self.address["registry"] + place
             case "query":
                 place = f"/far/upload/{name}"
-                session.query = f"_state={size}&sig={quote('a/b+c==', safe='')}&X=%7E&upload_id={name}"
+                session.query = f"_state={size}&sig={quote('a/b+c==', safe='')}&X=%7E&empty=&upload_id={name}"
             case "elsewhere":
                 place = f"{self.address['elsewhere']}/far/upload/{name}"
             case "downgrade":
@@ -340,7 +351,8 @@ class Quirky:
         if data is None:
             return self._no(exchange, 404, "BLOB_UNKNOWN")
         if self.quirks.redirects and exchange.method == "GET":
-            return Answer(status=307, headers={"Location": f"{self.address['elsewhere']}/far/blob/{name}?sig=a%2Fb%3D"})
+            place = f"{self.address[self.quirks.redirects]}/far/blob/{name}?sig=a%2Fb%3D"
+            return Answer(status=307, headers={"Location": place})
         return self._body(exchange, data, {"Content-Type": "application/octet-stream"}, name)
 
     def _far_blob(self, exchange: Exchange, name: str) -> Answer:
@@ -378,7 +390,7 @@ class Quirky:
             return self._no(exchange, 413, "SIZE_INVALID")
         value = json.loads(data)
         digest = digest_of(data, name)
-        absent = self.absent(repo, value)
+        absent = "" if _FALLBACK.match(name) else self.absent(repo, value)
         if absent and not self.quirks.lenient:
             return self._no(exchange, 404 if absent == "manifest" else 400, "MANIFEST_BLOB_UNKNOWN")
         if ":" in name and digest != name:
@@ -396,7 +408,7 @@ class Quirky:
 
     def _race(self, repo: str, name: str) -> None:
         """Another writer, who read the fallback tag before, has the last word."""
-        if self.quirks.race and not self._raced and re.match(r"sha256-[0-9a-f]{64}\Z", name):
+        if self.quirks.race and not self._raced and _FALLBACK.match(name):
             self._raced = True
             data = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [self.rival()]}).encode()
             self.put(repo, INDEX, data, name)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -20,6 +21,11 @@ from tests.peers.certificates import Authority
 from tests.peers.quirky import ELSEWHERE, Answer, Exchange, Fault, Quirky
 
 _PIECE = 1 << 16
+_SPOILT: dict[str, Callable[[bytes], bytes]] = {
+    "wrong": lambda body: bytes([body[0] ^ 1]) + body[1:],
+    "short": lambda body: body[: len(body) // 2],
+    "long": lambda body: body + bytes(1 << 20),
+}
 _DRIPS = 20
 
 
@@ -68,8 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         registry = self.server.registry
         fault = exchange.fault = registry.fault(exchange)
-        limit = int(fault.at * registry.size) if fault and fault.do == "cut" and self.command != "GET" else None
-        exchange.read = self._body(exchange, limit)
+        exchange.read = self._body(exchange, fault if fault and fault.do == "cut" else None)
         if fault and fault.do in ("reset", "drop"):
             self._end(hard=fault.do == "reset")
             return
@@ -79,25 +84,31 @@ class _Handler(BaseHTTPRequestHandler):
             self._end(hard=True)
             return
         exchange.status = answer.status
+        if fault and fault.do == "swallow":
+            self._end(hard=False)
+            return
         self._send(answer, exchange, fault)
 
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - the names http.server looks for
 
-    def _body(self, exchange: Exchange, limit: int | None) -> Callable[[], bytes]:
-        """A function that gives the next piece of the request's body; ConnectionError after `limit` bytes."""
+    def _body(self, exchange: Exchange, cut: Fault | None) -> Callable[[], bytes]:
+        """A function that gives the next piece of the request's body; ConnectionError where it is cut."""
+        registry = self.server.registry
+        limit = int(cut.at * registry.size) if cut else None
         if self.headers.get("Expect", "").lower() == "100-continue":
             self.send_response_only(100)
             self.end_headers()
         pieces = self._chunked() if "chunked" in self.headers.get("Transfer-Encoding", "") else self._sized()
 
         def read() -> bytes:
-            if limit is not None and exchange.received >= limit:
+            if exchange.received == limit:
                 raise ConnectionResetError
             piece = next(pieces, b"")
-            exchange.received += len(piece)
-            if limit is not None and exchange.received > limit:
-                piece = piece[: len(piece) - (exchange.received - limit)]
+            if cut and limit and exchange.received + len(piece) > limit and registry.cut(cut):
+                piece = piece[: limit - exchange.received]
                 exchange.received = limit
+                return piece
+            exchange.received += len(piece)
             return piece
 
         return read
@@ -126,35 +137,33 @@ class _Handler(BaseHTTPRequestHandler):
             yield piece
 
     def _send(self, answer: Answer, exchange: Exchange, fault: Fault | None) -> None:
-        do = fault.do if fault else ""
-        body, cut = answer.body, None
-        if do == "wrong":
-            body = bytes([body[0] ^ 1]) + body[1:]
-        elif do == "short":
-            body = body[: len(body) // 2]
-        elif do == "long":
-            body += b"\0" * (1 << 20)
-        elif do == "cut" and fault and self.command == "GET":
-            cut = int(len(body) * fault.at)
+        body = _SPOILT.get(fault.do if fault else "", bytes)(answer.body)
+        limit = self._limit(len(body), fault)
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
         silent = self.command == "HEAD" or answer.status == 204
-        if answer.sized:
-            if answer.status != 204:
-                self.send_header("Content-Length", str(len(body)))
+        if answer.sized and answer.status != 204:
+            self.send_header("Content-Length", str(len(body)))
         elif not silent:
             self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         if silent:
             return
-        for piece in _pieces(body[:cut], slow=do == "slow"):
+        for piece in _pieces(body[:limit], slow=fault is not None and fault.do == "slow"):
             self.wfile.write(piece if answer.sized else b"%x\r\n%s\r\n" % (len(piece), piece))
             exchange.sent += len(piece)
-        if cut is not None:
+        if limit is not None:
             self._end(hard=False)
         elif not answer.sized:
             self.wfile.write(b"0\r\n\r\n")
+
+    def _limit(self, size: int, fault: Fault | None) -> int | None:
+        """Where a body of this size breaks off."""
+        if fault is None or fault.do != "cut" or self.command != "GET":
+            return None
+        limit = int(self.server.registry.size * fault.at)
+        return limit if size > limit and self.server.registry.cut(fault) else None
 
     def _end(self, *, hard: bool) -> None:
         """The end of the connection, by a reset or in order."""
@@ -169,7 +178,10 @@ class _Handler(BaseHTTPRequestHandler):
 def _scripted(fault: Fault, exchange: Exchange) -> Answer:
     while exchange.read():
         pass
-    return Answer(status=fault.status, body=fault.body, headers=dict(fault.headers))
+    headers = dict(fault.headers)
+    if headers.get("Retry-After", "").startswith("@"):
+        headers["Retry-After"] = formatdate(time.time() + float(headers["Retry-After"][1:]), usegmt=True)
+    return Answer(status=fault.status, body=fault.body, headers=headers)
 
 
 def _pieces(body: bytes, *, slow: bool) -> Iterator[bytes]:
@@ -181,14 +193,13 @@ def _pieces(body: bytes, *, slow: bool) -> Iterator[bytes]:
 
 
 class Tunnel(threading.Thread):
-    """An HTTPS proxy (CONNECT) that brings everybody to one place, whatever host is asked for; `asked` are the hosts."""
+    """An HTTPS proxy (CONNECT) that brings everybody to one place, whatever host is asked for."""
 
     def __init__(self, port: int) -> None:
         super().__init__(daemon=True)
         self._port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.asked: list[str] = []
 
     def run(self) -> None:
         with suppress(OSError):
@@ -209,7 +220,6 @@ class Tunnel(threading.Thread):
                 if not piece:
                     return
                 head += piece
-            self.asked.append(head.split()[1].decode())
             with socket.create_connection(("127.0.0.1", self._port)) as server:
                 client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
                 back = threading.Thread(target=_copy, args=(server, client), daemon=True)

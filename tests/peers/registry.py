@@ -45,7 +45,7 @@ def registry(
 def _config(place: Path, port: int, basic_auth: bool) -> dict[str, object]:
     config: dict[str, object] = {
         "version": "0.1",
-        "storage": {"filesystem": {"rootdirectory": str(place / "blobs")}},
+        "storage": {"filesystem": {"rootdirectory": str(place / "blobs")}, "delete": {"enabled": True}},
         "http": {"addr": f"127.0.0.1:{port}"},
     }
     if basic_auth:

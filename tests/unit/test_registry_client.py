@@ -266,6 +266,13 @@ def test_manifests(registry: Registry) -> None:
     assert registry.get_manifest(DESCRIBED.digest) == (DESCRIBED, DOCUMENT)
 
 
+def test_what_a_tag_stands_for_is_read_once(registry: Registry, transport: FakeTransport) -> None:
+    registry.put_manifest("v1", DESCRIBED, DOCUMENT)
+    for name in ("v1", DESCRIBED.digest, "v1"):
+        assert registry.get_manifest(name) == (DESCRIBED, DOCUMENT)
+    assert [line.partition(" ")[0] for line in seen(transport)].count("GET") == 2
+
+
 def test_a_digest_is_counted_when_the_registry_tells_none(server: MemoryRegistry, registry: Registry) -> None:
     server.fault = lambda request: reply(request, 200, DOCUMENT, {"Content-Type": f"{MANIFEST}; charset=utf-8"})
     assert registry.head_manifest("v1") == DESCRIBED.digest
