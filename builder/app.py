@@ -38,7 +38,7 @@ from rootfs.architecture import Architecture
 from rootfs.digest import Digest
 from rootfs.errors import LockError, RecipeError, UsageError
 from rootfs.files import replacing
-from rootfs.ports import read_blob
+from rootfs.ports import Origin, read_blob
 
 SHIPPED = (Path(__file__).parent / "_recipes", Path(__file__).parents[1] / "recipes")
 """Where the recipes and profiles lie that come with us: in an install, and in a clone."""
@@ -162,7 +162,7 @@ def accept(found: Found, built: Built, tools: Tools) -> None:
     if tools.store.lookup(key) is None:
         image = open_image(f"{built.layout}:{built.tag}", tools)
         verify_image(image, tools, without=found.recipe.python.without).require()
-        tools.store.link(key, built.descriptor.digest)
+        tools.store.link(key, built.descriptor.digest, Origin(kind="accept", title=str(built.layout)))
 
 
 def targets_of(built: Built, references: Sequence[str], connect: Connect) -> list[Target]:

@@ -18,7 +18,7 @@ from builder.oci.layout import IMAGE_NAME, is_attached, read_layout
 from builder.oci.manifest import parse
 from builder.oci.mediatypes import DOCUMENTS, FOREIGN
 from builder.registry.client import Registry
-from builder.registry.reference import Reference
+from builder.registry.reference import SCHEME, Reference
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, UsageError
 from rootfs.ports import Store, read_blob
@@ -96,6 +96,8 @@ def _bring(descriptor: Descriptor, found: FoundImage, store: Store, seen: set[Di
 
 def _at_path(text: str) -> FoundImage | None:
     """The image in a directory or a file; None when neither is meant."""
+    if text.startswith(SCHEME):
+        return None
     for prefix in _NOT_READ:
         if text.startswith(prefix):
             hint = "give a layout, an archive of one, what `docker save` wrote, or host/repository:tag"
@@ -218,7 +220,7 @@ def _in_registry(text: str, connect: Connect | None) -> FoundImage:
             yield from registry.open(wanted)
 
     return FoundImage(
-        name=reference.name,
+        name=f"{reference.name}:{reference.tag}" if reference.tag else reference.name,
         descriptor=descriptor,
         fetch=fetch,
         near=False,

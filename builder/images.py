@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.finding import Connect, FoundImage, bring, find_image
+from builder.multi import chosen
 from builder.oci.config import ImageConfig
 from builder.oci.descriptor import SIZE_LIMIT, Descriptor, Platform
 from builder.oci.flatten import Fetch, flatten
 from builder.oci.manifest import Index, Manifest, parse
-from builder.oci.mediatypes import CONFIGS, FOREIGN
+from builder.oci.mediatypes import CONFIGS, FOREIGN, INDEXES
 from builder.tools import Tools
 from builder.work import extracted
 from rootfs.architecture import Architecture
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, UsageError
-from rootfs.ports import Reporter, Store, read_blob
+from rootfs.ports import Origin, Reporter, Store, read_blob
 from rootfs.tree import Tree, blobs_of, directory
 
 __all__ = ("Connect", "FoundImage", "bring", "find_image")  # beside what is defined here
@@ -95,10 +96,13 @@ def read_found(found: FoundImage, *, platform: Platform | None = None) -> ReadIm
     descriptor = found.descriptor
     document = parse(descriptor.media_type, _document(descriptor, found.fetch))
     if isinstance(document, Index):
-        descriptor = _of_platform(document, found.name, platform or Platform.of(Architecture.host()))
+        wanted = platform or Platform.of(Architecture.host())
+        descriptor = _of_platform(document, wanted) or chosen(found, str(wanted)).descriptor
         document = parse(descriptor.media_type, _document(descriptor, found.fetch))
+    elif platform is not None:
+        chosen(found, str(platform))  # the one there is has to be it
     if isinstance(document, Index) or document.config.media_type not in CONFIGS:
-        raise IntegrityError("not an image", at=found.name, because="it is an index of indexes, or an artifact")
+        raise IntegrityError("not an image", at=found.name, because="it is an artifact")
     config = ImageConfig.parse(_document(document.config, found.fetch))
     return ReadImage(found=found, descriptor=descriptor, manifest=document, config=config)
 
@@ -110,12 +114,10 @@ def root_of(image: OpenedImage, tools: Tools) -> Path:
     return extracted(tree, tools, image.name)
 
 
-def _of_platform(index: Index, name: str, platform: Platform) -> Descriptor:
-    for descriptor in index.manifests:
-        if descriptor.platform == platform:
-            return descriptor
-    known = ", ".join(str(one.platform) for one in index.manifests)
-    raise UsageError(f"no image for {platform}", at=name, hint=f"the index holds {known or 'nothing'}")
+def _of_platform(index: Index, platform: Platform) -> Descriptor | None:
+    """The one entry that says just this platform; None when there is none, or are several: `chosen` reads them all."""
+    fitting = [one for one in index.manifests if one.platform == platform and one.media_type not in INDEXES]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _document(descriptor: Descriptor, fetch: Fetch) -> bytes:
@@ -141,7 +143,7 @@ def tree_of(image: ReadImage, store: Store, reporter: Reporter) -> Tree:
     task = f"read {found.name}"
     reporter.begin(task)
     tree = flatten(layers, found.fetch, store)
-    store.link(key, store.put([tree.to_bytes()]).digest)
+    store.link(key, store.put([tree.to_bytes()]).digest, Origin(kind="flattened"))
     reporter.finish(task)
     return tree
 

@@ -1,17 +1,18 @@
-"""Mutate: another config, another base or other annotations for an image that is there; its layers stay as they are.
+"""Mutate: another config, another base, other layers or other annotations for an image that is there.
 
-Law: no layer is unpacked or compressed: they go over as blobs, checked against their digests. The same image and the
-same words give the same bytes; no history entry tells of it, so a change taken back gives the first image again.
+Law: layers that need not change go over as blobs, checked against their digests: none of them is unpacked or
+compressed. The same image and the same words give the same bytes; no history entry tells of a change that makes no
+layer, so one that is taken back gives the first image again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from builder.finding import Connect, FoundImage, bring, find_image
+from builder.finding import Connect, FoundImage, bring, find_image, stored_image
 from builder.multi import ABOUT, Leaf, chosen, document, entry_of, leaves
 from builder.oci.annotations import BASE_DIGEST, BASE_NAME, fault_of
 from builder.oci.config import ImageConfig
@@ -20,9 +21,12 @@ from builder.oci.edit import Edit, pointing, with_oci_names
 from builder.oci.manifest import Manifest
 from builder.oci.mediatypes import INDEXES
 from builder.oci.rebase import Documents, rebased
+from builder.registry.source import Source, registry_source, store_source
+from builder.restack import Restack, Restacking
+from builder.tools import Tools
 from rootfs.digest import canonical_json
 from rootfs.errors import UsageError
-from rootfs.ports import Reporter, Store
+from rootfs.ports import Store, Upload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,23 +42,34 @@ class Rebase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutation:
-    """All that is wanted. `platform` takes that one image out of an index; else all in it are changed."""
+    """All that is wanted: the rebase first, then the layers. `platform` takes that one image out of an index; else all
+    in it are changed.
+    """
 
     edit: Edit = field(default_factory=Edit)
     rebase: Rebase | None = None
+    restack: Restack = field(default_factory=Restack)
     platform: str | None = None
 
 
 def mutate(
-    found: FoundImage, wanted: Mutation, store: Store, *, reporter: Reporter, connect: Connect | None = None
+    found: FoundImage, wanted: Mutation, tools: Tools, *, connect: Connect | None = None, whole: bool = True
 ) -> Descriptor:
-    """The changed image (or index) in the store, with all it refers to; its descriptor.
+    """The changed image (or index) in the store, with all it refers to; its descriptor. Unless it is to be there as a
+    `whole`, layers of an image in a registry stay there: `lying` finds them.
 
     UsageError for an image that lies upon another base than the one named, or a platform that is not there;
     IntegrityError for what is damaged. Entries of an index that told about an image which is another one now
     (attestations) are left out, and it is said so.
     """
-    work = _Mutating(found=found, wanted=wanted, store=store, reporter=reporter, connect=connect)
+    work = _Mutating(
+        found=found,
+        wanted=wanted,
+        tools=tools,
+        connect=connect,
+        leave=found.registry is not None and not whole,
+        restacking=Restacking(wanted=wanted.restack, tools=tools),
+    )
     if wanted.platform is not None:
         leaf = chosen(found, wanted.platform)
         return Descriptor.from_dict({**work.image(leaf), "platform": leaf.platform})
@@ -70,9 +85,10 @@ class _Mutating:
 
     found: FoundImage
     wanted: Mutation
-    store: Store
-    reporter: Reporter
+    tools: Tools
     connect: Connect | None
+    leave: bool
+    restacking: Restacking
 
     def entry(self, entry: Mapping[str, Any], known: Mapping[str, Leaf]) -> dict[str, Any]:
         """An entry as it is afterwards, and in the store all that it leads to."""
@@ -85,7 +101,7 @@ class _Mutating:
         replaced = {one["digest"] for one, other in zip(before, after, strict=True) if one["digest"] != other["digest"]}
         kept = [one for one in after if (one.get("annotations") or {}).get(ABOUT) not in replaced]
         if len(kept) < len(after):
-            self.reporter.note(
+            self.tools.reporter.note(
                 f"{len(after) - len(kept)} attestations left out: they are about the images as they were"
             )
         changed = self.wanted.edit.annotated({**value, "manifests": kept})
@@ -97,10 +113,13 @@ class _Mutating:
         """The entry of one image; what is none is carried."""
         before = leaf.documents
         if before is None:
-            bring(replace(self.found, descriptor=leaf.descriptor), self.store)
+            bring(replace(self.found, descriptor=leaf.descriptor), self.tools.store)
             return dict(leaf.entry)
         after = self._based(leaf, before)
-        config, manifest = self.wanted.edit.config(after.config), self.wanted.edit.annotated(after.manifest)
+        after = replace(after, config=self.wanted.edit.config(after.config))
+        if self.wanted.restack:
+            after = self.restacking.image(after, self._everywhere(leaf, before))
+        config, manifest = after.config, self.wanted.edit.annotated(after.manifest)
         if config != before.config or manifest != before.manifest:
             manifest = with_oci_names(manifest)
         config_data = document(Descriptor.from_dict(before.manifest["config"]), self.found.fetch)
@@ -117,10 +136,10 @@ class _Mutating:
     ) -> dict[str, Any]:
         """Store a document and point the entry to it; one in which nothing changed stays as it was written."""
         if before == after:
-            self.store.put([data])
+            self.tools.store.put([data])
             return dict(entry)
         changed = canonical_json(after)
-        self.store.put([changed])
+        self.tools.store.put([changed])
         return pointing(entry, Descriptor.of(media_type, changed))
 
     def _based(self, leaf: Leaf, image: Documents) -> Documents:
@@ -147,10 +166,51 @@ class _Mutating:
 
     def _carry(self, manifest: Manifest, before: Documents) -> None:
         """Have the layers in the store, each from where it is."""
-        own = {layer["digest"] for layer in before.layers}
         for layer in manifest.layers:
-            rebase = self.wanted.rebase
-            source = rebase.new if rebase and str(layer.digest) not in own else self.found
-            if not source.near and not self.store.exists(layer.digest):
-                self.reporter.note(f"fetching layer {layer.digest}")
-            bring(replace(source, descriptor=layer), self.store)
+            source = self._source(layer, before)
+            if self.leave and source is self.found:
+                continue
+            if not source.near and not self.tools.store.exists(layer.digest):
+                self.tools.reporter.note(f"fetching layer {layer.digest}")
+            bring(replace(source, descriptor=layer), self.tools.store)
+
+    def _source(self, layer: Descriptor, before: Documents) -> FoundImage:
+        """Where a layer is: in the store, in the image as it was, or in the new base."""
+        if self.tools.store.exists(layer.digest):
+            return stored_image(layer, self.tools.store, "the store")
+        own = any(str(layer.digest) == one["digest"] for one in before.layers)
+        return self.found if own or not self.wanted.rebase else self.wanted.rebase.new
+
+    def _everywhere(self, leaf: Leaf, before: Documents) -> FoundImage:
+        """The image, its layers had from wherever they are."""
+
+        def fetch(wanted: Descriptor) -> Iterator[bytes]:
+            return self._source(wanted, before).fetch(wanted)
+
+        def holds(wanted: Descriptor) -> bool:
+            return self._source(wanted, before).holds(wanted)
+
+        return replace(self.found, descriptor=leaf.descriptor, fetch=fetch, holds=holds)
+
+
+def lying(found: FoundImage, store: Store) -> Source:
+    """Where all of a mutated image lies: what is not in the store is where the image was found, if that is a registry.
+
+    Whoever pushes to the same registry has the layers mounted from there; to another one they go without touching the
+    disk.
+    """
+    near = store_source(store)
+    if found.registry is None:
+        return near
+    far = registry_source(found.registry)
+
+    def fetch(wanted: Descriptor) -> Iterator[bytes]:
+        return (near if store.exists(wanted.digest) else far).fetch(wanted)
+
+    def body(wanted: Descriptor) -> Upload:
+        return (near if store.exists(wanted.digest) else far).body(wanted)
+
+    def holds(wanted: Descriptor) -> bool:
+        return near.holds(wanted) or far.holds(wanted)
+
+    return replace(near, name=far.name, fetch=fetch, body=body, holds=holds, registry=far.registry)

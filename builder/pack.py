@@ -84,7 +84,8 @@ def pack_image(sources: Sequence[Source], packing: Packing, store: Store, *, rep
     HostError when something cannot be read or changes meanwhile, IntegrityError for what a layer cannot hold.
     """
     layers = [
-        _layer(source, packing, store, lowest=number == 0, reporter=reporter) for number, source in enumerate(sources)
+        pack_layer(source, packing, store, lowest=number == 0, reporter=reporter)
+        for number, source in enumerate(sources)
     ]
     edit = packing.edit
     config = ImageConfig(
@@ -96,6 +97,9 @@ def pack_image(sources: Sequence[Source], packing: Packing, store: Store, *, rep
         user=edit.user or "",
         working_dir=edit.working_dir or "",
         labels={name: value for name, value in edit.labels.items() if value is not None},
+        exposed_ports=tuple(sorted(edit.ports)),
+        volumes=tuple(sorted(edit.volumes)),
+        stop_signal=edit.stop_signal or "",
     )
     notes = {name: value for name, value in edit.annotations.items() if value is not None}
     image = assemble(layers, config, annotations=notes)
@@ -104,7 +108,8 @@ def pack_image(sources: Sequence[Source], packing: Packing, store: Store, *, rep
     return image.descriptor
 
 
-def _layer(source: Source, packing: Packing, store: Store, *, lowest: bool, reporter: Reporter) -> Layer:
+def pack_layer(source: Source, packing: Packing, store: Store, *, lowest: bool, reporter: Reporter) -> Layer:
+    """One source as a layer in the store; the `lowest` one of an image begins with the root directory."""
     task = f"pack {source.name}"
     owner = packing.owner or Owner.parse("root" if source.is_directory else "keep")
     reporter.begin(task)

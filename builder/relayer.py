@@ -1,7 +1,8 @@
 """Relayer: an image's layers made into one, or one layer of what another image has over it.
 
-Law: makes layers in the store, no documents: the config and the manifest are the caller's (`builder.oci.image`). Times
-stay as they are; applying the result gives the same files (`builder.oci.changes`).
+Law: makes layers in the store, no documents: the config and the manifest are the caller's. Times stay as they are;
+applying the result gives the same files (`builder.oci.changes`). The bytes follow from the files and the compression
+alone, whatever the store already holds.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from builder.images import ReadImage
 from builder.listed import listed_tree, listings
 from builder.oci.changes import changes
 from builder.oci.layer import Layer, pack
-from builder.takeout import kept
+from builder.takeout import gathered
 from builder.tools import Tools
 from rootfs.tree import Kind, Tree
 
 
 def squashed(image: ReadImage, tools: Tools, *, compression: str = "gzip") -> tuple[Layer]:
     """One layer with all that the image's layers amount to; `compression` is as in `builder.oci.layer.pack`."""
-    tree = kept(listed_tree(image, listings([image], tools), placed=True), image, tools.store)
+    tree = gathered(listed_tree(image, listings([image], tools), placed=True), image, tools.store)
     created_by = f"{len(image.layers)} layers in one"
     return (pack(tree, tools.store, created_by=created_by, epoch=_latest(tree), compression=compression, lowest=True),)
 
@@ -29,7 +30,7 @@ def difference(lower: ReadImage, upper: ReadImage, tools: Tools, *, compression:
     made = changes(listed_tree(lower, known), listed_tree(upper, known))
     # a listed Tree names contents by their digests: where they lie the placed one knows
     wanted = Tree(placed[path] if entry.kind is Kind.FILE and path in placed else entry for path, entry in made.items())
-    tree = kept(wanted, upper, tools.store)
+    tree = gathered(wanted, upper, tools.store)
     return pack(
         tree,
         tools.store,

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from builder.finding import Connect, FoundImage, find_image
+from builder.multi import chosen
 from builder.oci.annotations import REF_NAME_FORM
 from builder.oci.check import findings_of
-from builder.oci.descriptor import REF_NAME, Descriptor
+from builder.oci.descriptor import REF_NAME, SIZE_LIMIT, Descriptor
 from builder.oci.layout import read_layout
 from builder.oci.manifest import parse
 from builder.oci.mediatypes import DOCUMENTS
 from builder.oci.walk import Finding
 from builder.tables import shown
 from rootfs.digest import Digest
-from rootfs.errors import IntegrityError
+from rootfs.errors import IntegrityError, TransferError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +53,19 @@ class Soundness:
         return "".join([*lines, f"{name}: {counted['error']} errors, {counted['note']} notes\n"])
 
 
-def soundness(text: str, *, connect: Connect | None = None) -> Soundness:
-    """Check an image, an index or an artifact, or, where a layout holds several and none is named, all of them.
+def soundness(text: str, *, connect: Connect | None = None, platform: str | None = None) -> Soundness:
+    """Check an image, an index or an artifact, or, where a layout holds several and none is named, all of them; with
+    `platform`, that one image of an index.
 
-    UsageError when there is none.
+    UsageError when there is none; TransferError when a registry does not let it be read.
     """
     layout = Path(text.removeprefix("oci:"))
-    if (layout / "oci-layout").is_file():
+    if (layout / "oci-layout").is_file() and platform is None:
         return Soundness(name=str(layout), digest=None, findings=_unique(_layout(layout)))
     found = find_image(text, connect=connect)
-    return Soundness(name=found.name, digest=found.descriptor.digest, findings=_unique(_image(found)))
+    descriptor = found.descriptor if platform is None else chosen(found, platform).descriptor
+    findings = _unique(findings_of(descriptor, lambda wanted: _fetched(wanted, found)))
+    return Soundness(name=found.name, digest=descriptor.digest, findings=findings)
 
 
 def _unique(findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -68,8 +73,18 @@ def _unique(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(dict.fromkeys(findings))
 
 
-def _image(found: FoundImage) -> Iterator[Finding]:
-    return findings_of(found.descriptor, found.fetch)
+def _fetched(wanted: Descriptor, found: FoundImage) -> Iterator[bytes]:
+    """A blob or document; IntegrityError where the registry says that it has none: to refuse is not the same."""
+    try:
+        yield from found.fetch(wanted)
+    except TransferError as error:
+        registry = found.registry
+        if registry is None:
+            raise
+        is_document = wanted.media_type in DOCUMENTS
+        if registry.head_manifest(wanted.digest) if is_document else registry.exists(wanted):
+            raise
+        raise IntegrityError("the registry lacks it", at=f"{found.name}@{wanted.digest}") from error
 
 
 def _layout(layout: Path) -> Iterator[Finding]:
@@ -92,21 +107,19 @@ def _layout(layout: Path) -> Iterator[Finding]:
     for descriptor in manifests:
         found = find_image(f"oci:{layout}@{descriptor.digest}")
         yield from findings_of(descriptor, found.fetch)
-        known |= _reached(descriptor, found)
+        _reach(descriptor, found, known)
     yield from _unreached(layout, known)
 
 
-def _reached(descriptor: Descriptor, found: FoundImage) -> set[Digest]:
-    """The digests that a descriptor leads to, as far as its documents can be read."""
-    reached = {descriptor.digest}
-    if descriptor.media_type in DOCUMENTS:
-        try:
-            document = parse(descriptor.media_type, b"".join(found.fetch(descriptor)))
-        except IntegrityError:
-            return reached
-        for child in document.children:
-            reached |= _reached(child, found)
-    return reached
+def _reach(descriptor: Descriptor, found: FoundImage, known: set[Digest]) -> None:
+    """Add the digests that a descriptor leads to, as far as its documents can be read; each of these is read once."""
+    if descriptor.digest in known:
+        return
+    known.add(descriptor.digest)
+    if descriptor.media_type in DOCUMENTS and descriptor.size <= SIZE_LIMIT:
+        with suppress(IntegrityError):
+            for child in parse(descriptor.media_type, b"".join(found.fetch(descriptor))).children:
+                _reach(child, found, known)
 
 
 def _unreached(layout: Path, known: set[Digest]) -> Iterator[Finding]:

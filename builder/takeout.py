@@ -9,9 +9,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from builder.images import ReadImage
 from builder.listed import listed_tree, listings
+from builder.oci.descriptor import Descriptor
 from builder.oci.listing import Forward, archive_chunks
 from builder.tables import shown
 from builder.tools import Tools
@@ -119,22 +121,37 @@ def _carrier(tree: Tree, entry: FileEntry) -> FileEntry:
 
 def kept(tree: Tree, image: ReadImage, store: Store) -> Tree:
     """A Tree whose contents lie in the layers of an image, with its contents in the store."""
+    fetched = []
+    for layer, diff_id, entries in _by_layer(tree, image):
+        if not store.exists(diff_id):
+            pieces = archive_chunks(layer, diff_id, image.found.fetch, store)
+            fetched += list(_copied(entries, _ranges(entries, pieces), store))
+    return tree.with_entries(fetched)
+
+
+def gathered(tree: Tree, image: ReadImage, store: Store) -> Tree:
+    """The same with all contents in one blob, so that what is made of them does not tell where they lay before."""
+    parts = _by_layer(tree, image)
+    contents = (
+        _ranges(entries, archive_chunks(layer, diff_id, image.found.fetch, store)) for layer, diff_id, entries in parts
+    )
+    every = [entry for _, _, entries in parts for entry in entries]
+    return tree.with_entries(_copied(every, chain.from_iterable(contents), store) if every else ())
+
+
+def _by_layer(tree: Tree, image: ReadImage) -> list[tuple[Descriptor, Digest, list[FileEntry]]]:
+    """The layers that hold contents of the Tree, each with the files in the order of its archive."""
     wanted: dict[Digest, list[FileEntry]] = {}
     for entry in tree.values():
         if isinstance(entry.content, Slice):
             wanted.setdefault(entry.content.blob, []).append(entry)
-    fetched = []
-    for layer, diff_id in image.layers:
-        entries = sorted(wanted.pop(diff_id, ()), key=_offset)
-        if entries and not store.exists(diff_id):
-            pieces = archive_chunks(layer, diff_id, image.found.fetch, store)
-            fetched += list(_copied(entries, pieces, store))
-    return tree.with_entries(fetched)
+    found = ((layer, diff_id, sorted(wanted.pop(diff_id, ()), key=_offset)) for layer, diff_id in image.layers)
+    return [part for part in found if part[2]]
 
 
-def _copied(entries: list[FileEntry], pieces: Iterator[bytes], store: Store) -> Iterator[FileEntry]:
+def _copied(entries: list[FileEntry], contents: Iterable[bytes], store: Store) -> Iterator[FileEntry]:
     """The entries with their contents one after the other in a new blob of the store."""
-    blob = store.put(_ranges(entries, pieces)).digest
+    blob = store.put(contents).digest
     offset = 0
     for entry in entries:
         yield replace(entry, content=Slice(blob=blob, offset=offset, size=entry.size))

@@ -22,9 +22,7 @@ from rootfs.errors import UsageError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-platform_option = click.option(
-    "--platform", metavar="OS/ARCH", help="Of an index, this platform's image and not this machine's."
-)
+platform_option = click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Take this image out of an index.")
 _OPTIONS = (
     settings_options,
     debug_option,

@@ -1,4 +1,4 @@
-"""`ocibuild mutate`: another config or another base for an image that is there."""
+"""`ocibuild mutate`: another config, another base or other layers for an image that is there."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import Any, TypeVar
 import click
 
 from builder.cli.deliver import deliver, delivery_options, goals, tell
-from builder.cli.options import debug_option, settings_options
+from builder.cli.options import debug_option, from_the_command_line, settings_options
+from builder.cli.pack import sources_of
 from builder.cli.said import edit_of
 from builder.cli.start import reaching
 from builder.finding import Connect, find_image
-from builder.mutate import Mutation, Rebase, mutate
+from builder.mutate import Mutation, Rebase, lying, mutate
+from builder.oci.layer import parse_compression
 from builder.progress import make_reporter
 from builder.registry.reference import Reference
+from builder.restack import Restack
 from builder.settings import read_settings
 from builder.wiring import open_tools
 from rootfs.errors import UsageError
@@ -47,6 +50,9 @@ _EDITS = (
     click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Take this image out of an index; else all in it."),
     click.option("--rebase-from", "old", metavar="IMAGE", help="The base it is on; else what its annotations say."),
     click.option("--rebase-onto", "new", metavar="IMAGE", help="The base to put it on."),
+    _several("--append", "DIR|TAR", "Put it on top as one more layer; may repeat."),
+    click.option("--squash", is_flag=True, help="Make all layers one."),
+    click.option("--compression", metavar="HOW", help="Compress every layer anew: gzip, zstd or none; :LEVEL."),
 )
 
 
@@ -65,32 +71,41 @@ def _edit_options(function: _Function) -> _Function:
 def command(
     image: str,
     output: str | None,
+    tag: str | None,
     targets: tuple[str, ...],
     old: str | None,
     new: str | None,
     platform: str | None,
+    compression: str | None,
     *,
+    append: tuple[str, ...],
+    squash: bool,
     plain_http: bool,
     as_json: bool,
     **words: Any,
 ) -> None:
-    """Change the config of IMAGE, or put it on another base; its own layers stay as they are.
+    """Change the config of IMAGE, its base or its layers: first the base, then --append, then --squash.
 
     IMAGE is a layout PATH[:TAG], a recipe's name whose layout is in dist/, or host/repository:tag.
     Prints one line for each place: its name and the digest.
     """
-    place, references = goals(output, targets)
+    place, references = goals(output, tag, targets)
     edit = edit_of(words)
     if old is not None and new is None:
         raise UsageError("--rebase-from without --rebase-onto", hint="say which base it shall have")
+    if compression is not None:
+        with from_the_command_line():
+            parse_compression(compression)
+    restack = Restack(append=tuple(sources_of(append)), squash=squash, compression=compression)
     settings = read_settings(words)
     with open_tools(settings, make_reporter(sys.stderr)) as tools:
         reach = reaching(tools, settings, plain_http=plain_http)
-        wanted = Mutation(edit=edit, rebase=_rebase(old, new, reach) if new else None, platform=platform)
+        rebase = _rebase(old, new, reach) if new else None
+        wanted = Mutation(edit=edit, rebase=rebase, restack=restack, platform=platform)
         found = find_image(image, connect=reach)
-        descriptor = mutate(found, wanted, tools.store, reporter=tools.reporter, connect=reach)
-        lines = deliver(descriptor, place, references, tools, reach)
-    tell(lines, descriptor, as_json=as_json)
+        descriptor = mutate(found, wanted, tools, connect=reach, whole=place is not None)
+        lines = deliver(descriptor, place, references, tools, reach, source=lying(found, tools.store))
+    tell(lines, descriptor, place, as_json=as_json)
 
 
 def _rebase(old: str | None, new: str, reach: Connect) -> Rebase:

@@ -82,6 +82,10 @@ class Listing(msgspec.Struct, frozen=True):
                 yield Member(entry=_entry(row, blob if placed else None))
 
 
+# made here and not where it is used: threads that make a type known to msgspec at once crash the process
+_LISTING = msgspec.msgpack.Decoder(Listing)
+
+
 def listing(layer: Descriptor, diff_id: Digest, fetch: Fetch, store: Store) -> Listing:
     """What the layer holds: from the store when it was read before, else of its blob, every byte of which is checked.
 
@@ -89,7 +93,7 @@ def listing(layer: Descriptor, diff_id: Digest, fetch: Fetch, store: Store) -> L
     """
     kept = store.lookup(_key(diff_id))
     if kept is not None:
-        return msgspec.msgpack.decode(read_blob(store, kept), type=Listing)
+        return _LISTING.decode(read_blob(store, kept))
     found = _read(layer, diff_id, fetch, store)
     store.link(_key(diff_id), store.put([msgspec.msgpack.encode(found)]).digest, Origin(kind="listing"))
     return found

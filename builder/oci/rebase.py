@@ -36,6 +36,14 @@ class Documents:
         return list(self.manifest["layers"])
 
     @property
+    def history(self) -> list[dict[str, Any]]:
+        """The history; entries that say nothing where it does not tell of every layer."""
+        history = list(self.config.get("history") or [])
+        if sum(not entry.get("empty_layer") for entry in history) == len(self.diff_ids):
+            return history
+        return [{} for _ in self.diff_ids]
+
+    @property
     def platform(self) -> str:
         """As Docker writes it: linux/arm64/v8."""
         return "/".join(filter(None, (self.config.get(name) for name in _PLATFORM)))
@@ -48,7 +56,7 @@ def rebased(image: Documents, old: Documents, new: Documents) -> Documents:
     config = {name: value for name, value in image.config.items() if name not in _OF_THE_PLATFORM}
     config |= {name: new.config[name] for name in _OF_THE_PLATFORM if name in new.config}
     config["rootfs"] = {**image.config["rootfs"], "diff_ids": new.diff_ids + image.diff_ids[count:]}
-    config["history"] = _history(new) + _upper_history(image, old)
+    config["history"] = new.history + _upper_history(image, old)
     run = _run(*(one.config.get("config") or {} for one in (image, old, new)))
     if run or "config" in config:
         config["config"] = run
@@ -110,17 +118,9 @@ def _around(value: str, old: str, new: str) -> str | None:
     return f"{before}:{new}:{after}"[1:-1] if old and found else None
 
 
-def _history(image: Documents) -> list[dict[str, Any]]:
-    """The history; entries that say nothing where it does not tell of every layer."""
-    history = list(image.config.get("history") or [])
-    if sum(not entry.get("empty_layer") for entry in history) == len(image.diff_ids):
-        return history
-    return [{} for _ in image.diff_ids]
-
-
 def _upper_history(image: Documents, old: Documents) -> list[dict[str, Any]]:
     """What the image's history says of what lies upon the old base."""
-    history, below = _history(image), _history(old)
+    history, below = image.history, old.history
     if history[: len(below)] == below:
         return history[len(below) :]
     left = len(old.diff_ids)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.images import OpenedImage, open_image, root_of
+from builder.images import OpenedImage, open_image, read_image, root_of
 from builder.oci.config import ImageConfig
 from builder.oci.descriptor import CONFIG, EMPTY, INDEX, MANIFEST, Descriptor, Platform
 from builder.oci.image import Image, assemble
@@ -108,6 +108,27 @@ def test_what_is_no_image_is_a_usage_error(place: Place, text: str) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("text", ["registry.example.org/team/wee", "localhost:5000/wee:1.0-wee", "other/wee"])
+def test_the_end_of_a_reference_is_no_recipe_s_name(place: Place, text: str) -> None:
+    """Found when `diff wee registry/team/wee` compared dist/wee with itself."""
+    with pytest.raises(UsageError, match="no such image"):
+        place.open(text)
+
+
+def test_a_hint_offers_images_and_not_what_is_attached(place: Place) -> None:
+    referrers = f"sha256-{place.image.descriptor.digest.hex}"
+    write_layout(place.layout, tools_in(place.path / "built").store, place.image.descriptor, ref_name=referrers)
+    with pytest.raises(UsageError) as caught:
+        place.open("wee:2.0")
+    assert caught.value.hint == "write dist/wee:TAG; it holds 1.0-wee"
+
+
+@pytest.mark.parametrize("text", ["wee@sha256:123", "wee@x"])
+def test_what_is_no_digest_is_the_user_s_mistake_and_no_damage(place: Place, text: str) -> None:
+    with pytest.raises(UsageError, match="not a digest"):
+        place.open(text)
+
+
 def test_one_of_several_has_to_be_named(place: Place) -> None:
     other = image_of(Tree([file("other", b"")]), tools_in(place.path / "built"))
     write_layout(place.layout, DiskStore(place.path / "built" / "store"), other.descriptor, ref_name="2.0")
@@ -133,6 +154,25 @@ def test_of_an_index_this_machine_s_platform_is_taken(place: Place) -> None:
     with pytest.raises(UsageError, match="no image for") as caught:
         place.open("wee:all")
     assert "s390x" in str(caught.value.hint)
+
+
+def test_a_platform_is_found_as_runtimes_find_it(place: Place) -> None:
+    """arm64 is arm64/v8, in an index within an index too; an image of another platform is not the one meant."""
+    built = tools_in(place.path / "built")
+    arm = image_of(TREE, built, Platform(architecture="arm64", variant="v8"))
+    manifests = (arm.descriptor, image_of(TREE, built, Platform(architecture="s390x")).descriptor)
+    inner = Index(manifests=manifests).to_bytes()
+    outer = Index(manifests=(Descriptor.of(INDEX, inner),)).to_bytes()
+    for data in (inner, outer):
+        built.store.put([data])
+        write_layout(place.layout, built.store, Descriptor.of(INDEX, data), ref_name="all")
+        for variant in (None, "v8"):
+            wanted = Platform(architecture="arm64", variant=variant)
+            assert read_image("wee:all", platform=wanted).descriptor.digest == arm.descriptor.digest
+    with pytest.raises(UsageError, match="no image for linux/arm64/v9"):
+        read_image("wee:all", platform=Platform(architecture="arm64", variant="v9"))
+    with pytest.raises(UsageError, match="no image for linux/riscv64"):
+        read_image("wee:1.0-wee", platform=Platform(architecture="riscv64"))
 
 
 def _blob(place: Place, descriptor: Descriptor) -> Path:
@@ -199,8 +239,9 @@ def test_an_image_in_a_registry(place: Place) -> None:
     def reach(text: str) -> OpenedImage:
         return open_image(text, place.tools, connect=lambda reference: Registry(transport, reference))
 
+    assert reach("docker://registry.example.org/a:1.0").descriptor.digest == place.image.descriptor.digest
     image = reach("registry.example.org/a:1.0")
-    assert str(image) == f"registry.example.org/a@{place.image.descriptor.digest}"
+    assert str(image) == f"registry.example.org/a:1.0@{place.image.descriptor.digest}"
     assert list(image.tree) == list(TREE)
     asked = len([request for request in transport.requests if "blobs" in request.url])
     assert reach(str(image)).tree["bin"].mode == 0o755

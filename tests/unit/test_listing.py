@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import zstandard
@@ -14,6 +17,7 @@ from builder.oci.listing import Listing, is_kept, listing, tree_of
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError
 from rootfs.ports import read_content
+from rootfs.store import DiskStore
 from rootfs.tree import Slice
 from tests.fakes.store import MemoryStore
 from tests.unit.test_flatten import folder, link, member, tar
@@ -63,6 +67,33 @@ def test_listings_make_the_tree_that_flatten_makes(media_type: str, compress) ->
             assert Digest.of(read_content(store, flat[path].content)) == entry.content.blob
     assert named["var/lib/dpkg/status"].content == b"Package: a\n"
     assert [one.size for one in listed] == [len(LOWER), len(UPPER)]
+
+
+def test_threads_may_read_the_first_listings_at_once(tmp_path: Path) -> None:
+    """A process in which several threads made the type known to msgspec crashed about one time in four."""
+    store = DiskStore(tmp_path)
+    listing(*described(LAYER_TAR, LOWER, LOWER), fetch(LOWER), store)
+    code = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from builder.oci.descriptor import LAYER_TAR, Descriptor
+from builder.oci.listing import listing
+from rootfs.digest import Digest
+from rootfs.store import DiskStore
+sys.setswitchinterval(1e-6)
+digest, together = Digest.parse(sys.argv[2]), threading.Barrier(8)
+layer = Descriptor(media_type=LAYER_TAR, digest=digest, size=1)
+def go(_):
+    together.wait()
+    return listing(layer, digest, None, DiskStore(Path(sys.argv[1])))
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(go, range(8)))
+"""
+    for _ in range(8):
+        argv = [sys.executable, "-c", code, str(tmp_path), str(Digest.of(LOWER))]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_layer_is_read_once_and_only_its_listing_is_kept() -> None:

@@ -24,6 +24,7 @@ from builder.oci.layout import write_layout
 from builder.oci.manifest import Index, Manifest
 from builder.oci.mediatypes import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST
 from builder.registry.client import Registry
+from builder.tools import Tools
 from rootfs.digest import Digest, canonical_json
 from rootfs.errors import IntegrityError, OcibuildError, UsageError
 from rootfs.ports import Store, read_blob
@@ -32,6 +33,7 @@ from rootfs.tree import Tree, file
 from tests.fakes.registry import MemoryRegistry
 from tests.fakes.reporter import ListReporter
 from tests.fakes.transport import FakeTransport
+from tests.unit.test_images import tools_in
 
 AMD64, ARM64 = Platform(architecture="amd64"), Platform(architecture="arm64", variant="v8")
 HELLO = Edit(env={"HELLO": "world"}, labels={"l": "v"}, annotations={"org.example.a": "1"}, user="nobody")
@@ -73,7 +75,12 @@ Mutate = Callable[..., Descriptor]
 
 
 def mutated(image: FoundImage, edit: Edit, store: Store, **wanted: Any) -> Descriptor:
-    return mutate(image, Mutation(edit=edit, **wanted), store, reporter=ListReporter())
+    return mutate(image, Mutation(edit=edit, **wanted), tools_with(store))
+
+
+def tools_with(store: Store) -> Tools:
+    """Tools of which only the store and the reporter are used."""
+    return replace(tools_in(Path("nowhere")), store=store)
 
 
 def config_of(store: Store, descriptor: Descriptor) -> ImageConfig:
@@ -194,8 +201,7 @@ def test_the_base_is_known_by_the_annotations(store: Store, tmp_path: Path) -> N
     there = mutate(
         found(target, image, tmp_path / "said"),
         Mutation(rebase=rebase(store, tmp_path, None, new)),
-        target,
-        reporter=ListReporter(),
+        tools_with(target),
         connect=lambda reference: Registry(transport, reference),
     )
     manifest = Manifest.parse(read_blob(target, there.digest))
@@ -234,7 +240,7 @@ def test_all_images_of_an_index_are_changed_and_what_told_about_them_goes(store:
     image = found(store, index, tmp_path / "one")
     target, reporter = DiskStore(tmp_path / "target"), ListReporter()
     assert mutated(image, Edit(), target).digest == index.digest
-    there = mutate(image, Mutation(edit=HELLO), target, reporter=reporter)
+    there = mutate(image, Mutation(edit=HELLO), replace(tools_with(target), reporter=reporter))
     value = Index.parse(read_blob(target, there.digest))
     assert [one.platform for one in value.manifests] == [ARM64, AMD64]
     assert {config_of(target, one).user for one in value.manifests} == {"nobody"}

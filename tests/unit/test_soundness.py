@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from builder.cli import run
+from builder.oci.check import findings_of
 from builder.oci.config import History, ImageConfig
 from builder.oci.descriptor import CONFIG, EMPTY, INDEX, LAYER_TAR, MANIFEST, REF_NAME, Descriptor, Platform
 from builder.oci.layout import write_layout
 from builder.oci.manifest import Index, Manifest
+from builder.oci.mediatypes import DOCKER_MANIFEST
 from builder.oci.walk import Finding
+from builder.registry.client import Registry
 from builder.soundness import Soundness, soundness
 from rootfs.digest import Digest, canonical_json
+from rootfs.errors import TransferError, UsageError
 from rootfs.ports import read_blob
 from rootfs.store import DiskStore
+from tests.fakes.registry import MemoryRegistry
+from tests.fakes.transport import FakeTransport, reply
 from tests.unit.test_flatten import Member, folder, link, member, tar
 from tests.unit.test_images import HOST
 
@@ -189,6 +196,75 @@ def test_missing_and_damaged_blobs_are_all_told(place: Place) -> None:
     found = [one for one in soundness(str(place.layout)).findings if one.severity == "error"]
     assert {one.at for one in found} == {f"sha256:{blob.name}" for blob in blobs[:2]}
     assert "lacks a blob" in found[0].text
+
+
+def test_what_an_index_repeats_is_read_once(place: Place) -> None:
+    """Every entry is judged; 20,000 readings of an image would take minutes."""
+    image = place.image(tar(member("a")))
+    place.check(image)
+    data = Index(manifests=(image,) * 20_000).to_bytes()
+    for _ in range(6):  # in an index twice, and so on
+        inner = place.put(INDEX, data)
+        data = Index(manifests=(inner, inner)).to_bytes()
+    index = place.put(INDEX, Index(manifests=(image,) * 20_000).to_bytes())
+    reads: list[Digest] = []
+
+    def fetch(wanted: Descriptor) -> Iterator[bytes]:
+        reads.append(wanted.digest)
+        yield read_blob(place.store, wanted.digest)
+
+    found = list(findings_of(index, fetch))
+    assert len(reads) == len(set(reads)) == 4
+    assert {one.text for one in found} == {f"is not the only one for {HOST} in the index"}
+    assert place.check(inner, "deep")  # ends
+
+
+def test_two_descriptors_of_one_image_have_to_agree(place: Place) -> None:
+    image = place.image(tar(member("a")))
+    others = (
+        replace(image, size=image.size + 1),
+        replace(image, media_type=DOCKER_MANIFEST),
+        replace(image, platform=Platform(architecture="s390x")),
+    )
+    index = place.put(INDEX, Index(manifests=(image, *others)).to_bytes())
+    found = [one.text for one in findings_of(index, lambda wanted: iter([read_blob(place.store, wanted.digest)]))]
+    for text in ("has two sizes", "has two media types", "is for linux/s390x"):
+        assert [one for one in found if one.startswith(text)], text
+
+
+@pytest.mark.parametrize(("status", "is_finding"), [(404, True), (401, False), (403, False), (500, False)])
+@pytest.mark.parametrize("kind", ["blobs", "manifests"])
+def test_what_a_registry_refuses_is_no_finding(place: Place, kind: str, status: int, is_finding: bool) -> None:
+    image = place.image(tar(member("a")))
+    index = place.put(INDEX, Index(manifests=(image,)).to_bytes())
+    registry = MemoryRegistry()
+    for one in (image, index):
+        registry.manifests[str(one.digest)] = (one.media_type, read_blob(place.store, one.digest))
+    manifest = Manifest.parse(read_blob(place.store, image.digest))
+    for one in manifest.children:
+        registry.blobs[str(one.digest)] = read_blob(place.store, one.digest)
+    connect = partial(Registry, FakeTransport(registry))
+    name = f"registry.example.org/a@{index.digest}"
+    assert soundness(name, connect=connect).findings == ()
+    refused = manifest.layers[0].digest if kind == "blobs" else image.digest
+    registry.fault = lambda request: reply(request, status) if request.url.endswith(str(refused)) else None
+    if is_finding:
+        assert [one.at for one in soundness(name, connect=connect).findings] == [str(refused)]
+    else:
+        with pytest.raises(TransferError):
+            soundness(name, connect=connect)
+
+
+def test_one_platform_of_an_index(place: Place) -> None:
+    arm = place.image(tar(member("/bad")), platform=Platform(architecture="arm64", variant="v8"))
+    intel = place.image(tar(member("a")), platform=Platform(architecture="amd64"))
+    write_layout(place.layout, place.store, place.put(INDEX, Index(manifests=(arm, intel)).to_bytes()), ref_name="1")
+    assert soundness(str(place.layout), platform="linux/amd64").findings == ()
+    bad = soundness(str(place.layout), platform="linux/arm64")
+    assert bad.digest == arm.digest
+    assert bad.fails(strict=False)
+    with pytest.raises(UsageError, match="no image for linux/s390x"):
+        soundness(str(place.layout), platform="linux/s390x")
 
 
 def test_the_verb(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
