@@ -34,7 +34,7 @@ SYSTEMD = (
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_length=64)]
 Scripts = Literal["native", "run", "dpkg"]
 Variant = Literal["custom", "essential", "apt", "minbase"]
-Compression = Annotated[str, Meta(pattern=r"^(gzip|zstd)(:[0-9]{1,2})?$")]
+Compression = Annotated[str, Meta(pattern=r"^(gzip|zstd|estargz|zstd:chunked)(:[0-9]{1,2})?$")]
 Port = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,4}/(tcp|udp|sctp)$")]
 Volume = Annotated[str, Meta(pattern=r"^/[^\0]*$", max_length=4096)]
 Signal = Annotated[str, Meta(pattern=r"^(SIG[A-Z0-9+-]+|[1-9][0-9]?)?$")]
@@ -98,7 +98,8 @@ class Python(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `without` leaves more out, `headers = false` what extensions are compiled with. `shared` puts libpython into a file
     of its own; `free_threaded` is the build without a GIL (3.13+), `jit` the one with the just-in-time compiler
     (3.14+); `march` a CPU level (`x86-64-v3`); `pip` is the bundled one, none, or an exact version. `training` in
-    `parallel` is faster and gives another profile every time; `train_without` leaves tests out of it.
+    `parallel` is faster and gives another profile every time; `train_without` leaves tests out of it. `layout`: whether
+    the interpreter is laid out by BOLT; `auto` is where it can be.
     """
 
     version: PythonVersion
@@ -116,6 +117,15 @@ class Python(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pip: bool | PipVersion = True
     training: Literal["serial", "parallel"] = "serial"
     train_without: tuple[ModuleName, ...] = ()
+    layout: Literal["none", "bolt", "auto"] = "none"
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The JSON value; as an image's, with `layout` only when it says something."""
+        value: dict[str, Any] = msgspec.to_builtins(self)
+        if self.layout == "none":
+            del value["layout"]
+        return value
 
 
 class Healthcheck(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -175,7 +185,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def digest(self) -> Digest:
         """The digest of what the recipe says."""
-        return Digest.of_value(msgspec.to_builtins(self) | {"image": self.image.said})
+        return Digest.of_value(msgspec.to_builtins(self) | {"python": self.python.said, "image": self.image.said})
 
     @classmethod
     def parse(cls, data: bytes, *, at: str, overrides: Sequence[str] = ()) -> Recipe:

@@ -11,7 +11,6 @@ Memory is bounded: a few members at a time, or zstd's window.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections import deque
@@ -24,11 +23,15 @@ from types import MappingProxyType
 import deflate
 import zstandard
 
+from builder.oci.behind import hashing
 from builder.oci.descriptor import LAYER_GZIP, LAYER_TAR, LAYER_ZSTD, Descriptor, read_object
+from builder.oci.estargz import Estargz
+from builder.oci.seekable import Form, members_of, pack_seekable
 from builder.oci.tar import END, Section, section_bytes, sections
+from builder.oci.zstdchunked import ZstdChunked
 from rootfs.digest import Digest, canonical_json
 from rootfs.errors import RecipeError
-from rootfs.ports import Store
+from rootfs.ports import Origin, Store
 from rootfs.tree import Tree
 
 MEMBER_SIZE = 4 << 20  # bytes of tar in one compressed member; part of the format: a change changes every digest
@@ -38,6 +41,7 @@ Compress = Callable[[Buffer], bytes | bytearray]
 """A block of tar to a gzip member or a zstd frame; any thread may call it, and none waits for another."""
 
 _KEPT_SIZE = 64 << 20  # a section of more tar than this is compressed as it streams and not kept
+_MADE_SIZE = 1 << 20  # so is one of less tar that lies in no blob: compressing it takes less time than syncing a file
 _READ_SIZE = 1 << 20
 
 
@@ -53,6 +57,8 @@ class Codec:
     level: int
     whole: int = 1 << 31
     """The level from which on a layer is one frame."""
+    form: Callable[[int], Form] | None = None
+    """Makes the form of a layer of which each file can be read alone, for a level."""
 
 
 class _Zstandard:
@@ -83,6 +89,12 @@ _CODECS: Mapping[str, Codec] = MappingProxyType(
     {
         "gzip": Codec(media_type=LAYER_GZIP, compressor=_deflated, levels=range(1, 13), level=6),
         "zstd": Codec(media_type=LAYER_ZSTD, compressor=_Zstandard, levels=range(1, 23), level=3, whole=19),
+        "estargz": Codec(
+            media_type=LAYER_GZIP, compressor=_deflated, levels=range(1, 13), level=6, form=lambda _: Estargz()
+        ),
+        "zstd:chunked": Codec(
+            media_type=LAYER_ZSTD, compressor=_Zstandard, levels=range(1, 23), level=3, form=ZstdChunked
+        ),
         "none": Codec(media_type=LAYER_TAR, compressor=_plain, levels=range(0), level=0),
     }
 )
@@ -115,11 +127,13 @@ class Layer:
 
 
 def parse_compression(text: str) -> tuple[str, int]:
-    """`gzip`, `zstd:19` or `none` as a name and a level; RecipeError when there is no such compression or level."""
-    name, colon, level = text.partition(":")
-    codec = _CODECS.get(name)
-    if codec is None:
-        raise RecipeError(f"unknown layer compression: {name}", hint=f"known: {', '.join(_CODECS)}")
+    """`gzip`, `zstd:19`, `zstd:chunked:19` or `none` as a name and a level; RecipeError when there is no such one."""
+    name = max((known for known in _CODECS if f"{text}:".startswith(f"{known}:")), key=len, default="")
+    if not name:
+        said = text.partition(":")[0]
+        raise RecipeError(f"unknown layer compression: {said}", hint=f"known: {', '.join(_CODECS)}")
+    codec = _CODECS[name]
+    _, colon, level = text[len(name) :].partition(":")
     if not colon:
         return name, codec.level
     if not codec.levels:
@@ -150,7 +164,8 @@ def pack(
     """Write the tree's entries, and no others, as a layer blob.
 
     `epoch` (seconds) caps every mtime; `compression` is `gzip[:LEVEL]` (libdeflate's, 1 to 12, 6), `zstd[:LEVEL]` (1
-    to 22, 3) or `none`; `threads` defaults to the cores, at least 2, and never changes the bytes.
+    to 22, 3), `none`, or of the same levels `estargz[:LEVEL]` and `zstd:chunked[:LEVEL]`, whose descriptors have
+    annotations; `threads` defaults to the cores, at least 2, and never changes the bytes.
     The `lowest` layer of an image begins with the root directory, 0755: runtimes give it another mode
     (containers/storage: 0555) where no layer names it. Directories above an entry are the caller's to include, for the
     same reason. With `whiteouts` entries may be such (`builder.oci.changes`). RecipeError for an unknown compression or
@@ -161,19 +176,21 @@ def pack(
     codec = _CODECS[name]
     compress = codec.compressor(level)
     workers = threads or max(2, os.cpu_count() or 2)
-    hasher = hashlib.sha256()
     parts = sections(tree, epoch=epoch, lowest=lowest, whiteouts=whiteouts)
-    if level >= codec.whole:
-        stored = store.put(_frame(parts, store, level, hasher.update))
-    else:
-        packer = _Packer(store=store, codec=f"{name}:{level}", workers=workers, update=hasher.update)
-        with ThreadPoolExecutor(workers, thread_name_prefix="pack") as pool:
-            stored = store.put(packer.layer(parts, lambda block: pool.submit(compress, block)))
-    return Layer(
-        descriptor=Descriptor(media_type=codec.media_type, digest=stored.digest, size=stored.size),
-        diff_id=Digest("sha256", hasher.hexdigest()),
-        created_by=created_by,
-    )
+    if codec.form:
+        found = members_of(parts, store)
+        packed = pack_seekable(found, store, form=codec.form(level), compress=compress, threads=threads)
+        return Layer(descriptor=packed.descriptor, diff_id=packed.diff_id, created_by=created_by)
+    with hashing() as hasher:
+        if level >= codec.whole:
+            stored = store.put(_frame(parts, store, level, hasher.update))
+        else:
+            packer = _Packer(store=store, codec=f"{name}:{level}", workers=workers, update=hasher.update)
+            with ThreadPoolExecutor(workers, thread_name_prefix="pack") as pool:
+                stored = store.put(packer.layer(parts, lambda block: pool.submit(compress, block)))
+        diff_id = Digest("sha256", hasher.hexdigest())
+    descriptor = Descriptor(media_type=codec.media_type, digest=stored.digest, size=stored.size)
+    return Layer(descriptor=descriptor, diff_id=diff_id, created_by=created_by)
 
 
 def _frame(parts: Sequence[Section], store: Store, level: int, update: Callable[[bytes], None]) -> Iterator[bytes]:
@@ -198,7 +215,7 @@ class _Packer:
     def layer(self, parts: Iterable[Section], submit: Submit) -> Iterator[bytes]:
         """The compressed layer in pieces."""
         for section in parts:
-            if section.blob is None or section.size > _KEPT_SIZE:
+            if section.size > _KEPT_SIZE or (section.blob is None and section.size < _MADE_SIZE):
                 yield from self._compressed(section_bytes(section, self.store), submit)
             else:
                 yield from self._kept(section, submit)
@@ -210,7 +227,7 @@ class _Packer:
         kept = self.store.lookup(key)
         if kept is None:
             kept = self.store.put(self._compressed(section_bytes(section, self.store), submit)).digest
-            self.store.link(key, kept)
+            self.store.link(key, kept, Origin(kind="section"))
         else:
             for piece in section_bytes(section, self.store):
                 self.update(piece)

@@ -21,6 +21,7 @@ import zstandard
 
 from builder.oci.descriptor import Descriptor
 from builder.oci.layer import MEMBER_SIZE, Buffer, Compress, Layer, codec_of
+from builder.oci.seekable import pack_seekable
 from builder.oci.tar import END
 from rootfs.digest import Digest
 from rootfs.ports import Store
@@ -58,6 +59,10 @@ def pack_stream(
     its size, which nobody knows when it begins.
     """
     codec, level = codec_of(compression)
+    if codec.form:
+        form, compress = codec.form(level), codec.compressor(level)
+        made = pack_seekable(members, store, form=form, compress=compress, threads=threads, on_block=on_block)
+        return Layer(descriptor=made.descriptor, diff_id=made.diff_id, created_by=created_by)
     workers = min(threads or max(2, len(os.sched_getaffinity(0))), _MOST_WORKERS)
     line = _Line(workers=workers, on_block=on_block)
     with ThreadPoolExecutor(workers, "pack") as pool, ThreadPoolExecutor(1, "hash") as hashing:
