@@ -61,7 +61,9 @@ class _Rest:
 
     def read(self, _size: int = -1) -> bytes:
         """The next piece, of a size of its own (http.client wants 16 KiB)."""
-        return self._took(self._stream.read(min(CHUNK, self._left)))
+        data = self._stream.read(min(CHUNK, self._left))
+        self._took(len(data))
+        return data
 
     def send_to(self, sock: socket.socket) -> bool:
         """Send all of it inside the kernel; False when that cannot be done, and nothing was sent."""
@@ -80,14 +82,13 @@ class _Rest:
                     raise
                 return False
             begun = True
-            self._took(range(sent))
+            self._took(sent)
         return True
 
-    def _took(self, data: Any) -> Any:
-        if not data and self._left:
+    def _took(self, amount: int) -> None:
+        if not amount and self._left:
             raise TransferError(f"the body is {self._left} bytes shorter than announced")
-        self._left -= len(data)
-        return data
+        self._left -= amount
 
 
 def _wait(sock: socket.socket) -> None:

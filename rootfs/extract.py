@@ -41,7 +41,8 @@ def extract(tree: Tree, store: Store, target: Path, *, owners: bool = False) -> 
     if owners and os.geteuid() != 0:
         raise HostError(f"cannot extract to {target}", because="only root can give files to their owners")
     if os.path.lexists(target):
-        raise HostError(f"cannot extract to {target}", because="it exists already")
+        hint = "choose a new directory, or move that one away"
+        raise HostError(f"cannot extract to {target}", because="it exists already", hint=hint)
     partial = target.with_name(target.name + ".partial")
     try:
         remove(partial)

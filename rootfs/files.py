@@ -17,8 +17,11 @@ from typing import BinaryIO
 
 from rootfs.errors import HostError
 
+STDOUT = Path("/dev/stdout")
+"""The target that is this process's stdout, and not replaced but written to."""
+
 _CHUNK = 1 << 20
-_NO_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
+_NO_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +66,12 @@ def replacing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     """A stream whose bytes take the target's place at the end of the block; nothing changes when the block raises.
 
     HostError when a directory, a device or a pipe is there: a rename over /dev/null would take it from everybody.
+    What goes to STDOUT goes there at once, and what that refuses is an OSError.
     """
+    if target == STDOUT:
+        with os.fdopen(os.dup(1), "wb") as stream:
+            yield stream
+        return
     _check_replaceable(target)
     with unfinished(target.parent) as file:
         yield file.stream
@@ -71,7 +79,7 @@ def replacing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
 
 
 def _check_replaceable(target: Path) -> None:
-    """Links are followed: /dev/stdout is one. In /dev nothing is replaced, also where that leads to a plain file."""
+    """Links are followed: /dev/stderr is one. In /dev nothing is replaced, also where that leads to a plain file."""
     try:
         mode = target.stat().st_mode
     except OSError:  # nothing is there, or whoever writes will be told why not

@@ -120,7 +120,7 @@ def read_tree(directory: Path, *, on_skip: Callable[[str, str], None]) -> Genera
     `on_skip` gets the path and the kind of what no archive can hold, a socket. HostError when something cannot be read
     or is changed by somebody meanwhile.
     """
-    walk = _Walk(on_skip=on_skip)
+    walk = _Walk(on_skip=on_skip, place=os.fsencode(directory / "x")[:-1])
     try:
         root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -130,20 +130,21 @@ def read_tree(directory: Path, *, on_skip: Callable[[str, str], None]) -> Genera
 
 @dataclass(slots=True, kw_only=True)
 class _Walk:
-    """One reading of a directory: the first name of each file that has several."""
+    """One reading of a directory: what names in it begin with for people; the first name of a file of several."""
 
     on_skip: Callable[[str, str], None]
+    place: bytes
     first: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
     def below(self, root: int) -> Iterator[Found]:
         """Depth first, without recursion: a directory may be deeper than Python's stack. Takes `root` over."""
-        levels = [_level(root, b"")]
+        levels = [_level(root, b"", self.place)]
         try:
             while levels:
                 place, above, names, status = levels[-1]
                 member = next(names, None)
                 if member is None:
-                    _require_same(os.fstat(place), status, above or b"./")  # no name came or went
+                    _require_same(os.fstat(place), status, self.place + above)  # no name came or went
                     levels.pop()
                     os.close(place)
                     continue
@@ -151,9 +152,9 @@ class _Walk:
                 try:
                     found = yield from self._one(place, member, path)
                 except OSError as error:
-                    raise _unreadable(error, path) from error
+                    raise _unreadable(error, self.place + path) from error
                 if found is not None:
-                    levels.append(_level(found, path + b"/"))
+                    levels.append(_level(found, path + b"/", self.place))
         finally:
             for place, _, _, _ in levels:
                 os.close(place)
@@ -168,7 +169,7 @@ class _Walk:
         elif kind is Kind.DIRECTORY:
             descriptor = os.open(member.name, _FLAGS | os.O_DIRECTORY, dir_fd=place)
             try:
-                _require_same(os.fstat(descriptor), status, path)
+                _require_same(os.fstat(descriptor), status, self.place + path)
                 yield Found(path, kind, *common, xattrs=_xattrs(descriptor))
             except BaseException:
                 os.close(descriptor)
@@ -177,7 +178,7 @@ class _Walk:
         elif status.st_nlink > 1 and (known := self.first.setdefault((status.st_dev, status.st_ino), path)) != path:
             yield Found(path, Kind.HARDLINK, *common, link=known)
         elif kind is Kind.FILE:
-            yield from _file(place, member.name, path, status, common)
+            yield from _file(place, member.name, path, status, common, self.place + path)
         elif kind is Kind.SYMLINK:
             link = os.fsencode(os.readlink(member.name, dir_fd=place))
             yield Found(path, kind, *common, link=link)
@@ -188,13 +189,14 @@ class _Walk:
 
 
 def _file(
-    place: int, name: str, path: bytes, status: os.stat_result, common: tuple[int, int, int, int]
+    place: int, name: str, path: bytes, status: os.stat_result, common: tuple[int, int, int, int], called: bytes
 ) -> Iterator[Found]:
+    """A file, for people `called` by its whole path."""
     descriptor = os.open(name, _FLAGS, dir_fd=place)
     try:
-        content = _Open(descriptor, path, status)
+        content = _Open(descriptor, called, status)
         yield Found(path, Kind.FILE, *common, xattrs=_xattrs(descriptor), size=status.st_size, content=content)
-        _require_same(os.fstat(descriptor), status, path)
+        _require_same(os.fstat(descriptor), status, called)
     finally:
         os.close(descriptor)
 
@@ -205,7 +207,7 @@ def _require_same(now: os.stat_result, before: os.stat_result, path: bytes) -> N
         raise _changed(path)
 
 
-def _level(place: int, above: bytes) -> tuple[int, bytes, Iterator[os.DirEntry[str]], os.stat_result]:
+def _level(place: int, above: bytes, root: bytes) -> tuple[int, bytes, Iterator[os.DirEntry[str]], os.stat_result]:
     """An open directory, what its names' paths begin with, the names in order, what it was before they were read."""
     try:
         status = os.fstat(place)
@@ -214,7 +216,7 @@ def _level(place: int, above: bytes) -> tuple[int, bytes, Iterator[os.DirEntry[s
     except BaseException as error:
         os.close(place)
         if isinstance(error, OSError):
-            raise _unreadable(error, above or b"./") from error
+            raise _unreadable(error, root + above) from error
         raise
 
 

@@ -5,19 +5,25 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from builder.app import Found, connect, find_recipe
-from builder.images import Connect
+from builder.finding import Connect
 from builder.progress import make_reporter
+from builder.reach import connect
 from builder.settings import Settings, read_settings, registry_access
 from builder.tools import Tools
 from rootfs.ports import Reporter
+
+if TYPE_CHECKING:
+    from builder.app import Found
 
 
 def begin(
     recipe: str, overrides: tuple[str, ...], lock_path: Path | None, flags: dict[str, str | None]
 ) -> tuple[Found, Settings, Reporter]:
     """The recipe, the settings and a reporter on stderr."""
+    from builder.app import find_recipe  # noqa: PLC0415 (all that makes a build: what only pushes does without)
+
     settings = read_settings(flags)
     return find_recipe(recipe, overrides=overrides, lock=lock_path), settings, make_reporter(sys.stderr)
 

@@ -81,7 +81,7 @@ def _parsed(source: GivenFile | Path, note: Note | None = None) -> AuthFile | No
         return None
     except OSError as error:
         if note is not None and isinstance(error, PermissionError):
-            note(f"{source}: not ours to read, so no account is taken from it")
+            note(f"{source}: not ours to read, so what it holds is left alone")
             return None
         raise HostError("cannot read the credentials", at=str(source), because=error.strerror or str(error)) from error
 
@@ -129,9 +129,9 @@ def keep(path: Path, place: Place, credentials: Credentials) -> str:
         return f"docker-credential-{name}"
 
 
-def forget(path: Path, place: Place) -> bool:
+def forget(path: Path, place: Place, note: Note) -> bool:
     """Take an account out of a file and out of the helper it names; whether there was anything to forget."""
-    if not path.exists():
+    if _parsed(path, note) is None:
         return False
     with _rewriting(path) as (file, write):
         name = file.helper(place.host) or file.store()
@@ -146,9 +146,9 @@ def forget(path: Path, place: Place) -> bool:
         return known
 
 
-def places(path: Path) -> list[Place]:
+def places(path: Path, note: Note) -> list[Place]:
     """What a file has accounts for."""
-    file = _parsed(path)
+    file = _parsed(path, note)
     return [] if file is None else [*file.written(), *file.helped()]
 
 

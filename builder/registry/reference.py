@@ -19,6 +19,9 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?\Z")
 _LONGEST_NAME = 255
 
+SCHEME = "docker://"
+"""What skopeo and podman write before a reference: it says nothing more than that it is one."""
+
 # Hosts whose API answers under another name.
 _API_HOSTS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
 _HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
@@ -60,8 +63,8 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Read `registry.example.org:5000/python:3.14@sha256:...`; UsageError for anything else."""
-        name, at, digest = text.partition("@")
+        """Read `[docker://]registry.example.org:5000/python:3.14@sha256:...`; UsageError for anything else."""
+        name, at, digest = text.removeprefix(SCHEME).partition("@")
         host, slash, path = name.partition("/")
         if not slash or not (host == "localhost" or "." in host or ":" in host):
             raise UsageError(

@@ -6,6 +6,7 @@ Law: pure; reads the answer it is given, and trusts none of its text: it is capp
 from __future__ import annotations
 
 import json
+import re
 
 from rootfs.errors import TransferError
 from rootfs.ports import Response
@@ -13,6 +14,7 @@ from rootfs.url import redact
 
 _READ = 1 << 16
 _SHOWN = 300
+_MANIFEST = re.compile(r"https?://(?P<repository>[^/@?]+/v2/[^?]+)/manifests/[^/?]+\Z")
 
 _HINTS = {
     401: "log in to the registry: `ocibuild login REGISTRY`",
@@ -27,6 +29,9 @@ def refusal(response: Response, what: str, *, retryable: bool = False) -> Transf
     """The error for an answer that is not the hoped-for one; its body is read, its server errors are retryable."""
     text = _text(response.read(_READ))
     hint = _HINTS.get(response.status)
+    manifest = _MANIFEST.match(response.url)
+    if response.status == 404 and manifest and "NAME_UNKNOWN" not in text:
+        hint = f"is it there? `ocibuild tags {manifest['repository'].replace('/v2/', '/', 1)}` lists what is"
     if response.status == 400 and "HTTPS server" in text:
         hint = "the registry speaks https: leave out --plain-http"
     return TransferError(

@@ -16,19 +16,19 @@ from rootfs.debian.relation import Clause, Relation
 
 DEPENDS = ("Pre-Depends", "Depends")
 FORBIDS = ("Conflicts", "Breaks")
-RECIPE = "recipe"
+ASKED = "request"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """A clause to satisfy, the package that states it, and in which field.
 
-    `by` is None for what the recipe asks for; then `field` is RECIPE, or "Essential" for a package that is.
+    `by` is None for what the user asks for; then `field` is ASKED, or "Essential" for a package that is.
     """
 
     clause: Clause
     by: str | None = None
-    field: str = RECIPE
+    field: str = ASKED
 
     def __str__(self) -> str:
         return " | ".join(str(relation) for relation in self.clause)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from rootfs.debian.offers import DEPENDS, FORBIDS, Offers, Wish
+from rootfs.debian.offers import ASKED, DEPENDS, FORBIDS, Offers, Wish
 from rootfs.debian.package import Package
 from rootfs.debian.relation import Clause, Relation
 from rootfs.errors import ResolveError
@@ -115,8 +115,8 @@ def _candidates(offers: Offers, state: _State, clause: Clause) -> Iterator[Packa
 def _unsatisfiable(offers: Offers, state: _State, wish: Wish) -> ResolveError:
     """Why nothing satisfies a wish: each alternative with its own reason, and the chain that led here."""
     reasons = [reason for relation in wish.clause for reason in _why_not(offers, state, relation)]
-    hint = "check the name and suite, `[base] deny`, and what else the recipe asks for"
-    if wish.by is None and not any(offers.any_version(relation) for relation in wish.clause):
+    hint = "check the name and suite, what is denied (`[base] deny`, --exclude), and what else is asked for"
+    if wish.by is None and not any(offers.index.named(relation.name) for relation in wish.clause):
         near = get_close_matches(wish.clause[0].name, offers.index.names(), cutoff=0.8)
         hint = f"did you mean {', '.join(near)}?" if near else hint
     return ResolveError(
@@ -136,7 +136,7 @@ def _why_not(offers: Offers, state: _State, relation: Relation) -> Iterator[str]
         yield f"{relation}: {f'only {versions} is there' if versions else 'no such package'}"
     for package in fitting:
         if package.name in offers.denied:
-            yield f"{package}: denied by the recipe"
+            yield f"{package}: denied"
         elif package.name in state.chosen:
             yield f"{package}: version {state.chosen[package.name].version} is already chosen"
         elif (other := state.conflict(package)) is not None:
@@ -146,10 +146,10 @@ def _why_not(offers: Offers, state: _State, relation: Relation) -> Iterator[str]
 
 
 def chain(reasons: Mapping[str, Wish], name: str) -> str:
-    """Who pulls a package: `libexpat1 <- python-runtime <- recipe`."""
+    """Who pulls a package: `libexpat1 <- python-runtime <- request`."""
     names = [name]
     last = reasons.get(name)
     while last is not None and last.by is not None:
         names.append(last.by)
         last = reasons.get(last.by)
-    return " <- ".join([*names, last.field if last else "recipe"])
+    return " <- ".join([*names, last.field if last else ASKED])

@@ -16,7 +16,7 @@ from difflib import get_close_matches
 
 from rootfs.debian.index import PackageIndex
 from rootfs.debian.marking import Chosen, Marking
-from rootfs.debian.offers import DEPENDS, Offers, Wish
+from rootfs.debian.offers import ASKED, DEPENDS, Offers, Wish
 from rootfs.debian.package import Package
 from rootfs.debian.relation import Relation, parse_relations
 from rootfs.debian.search import chain, search
@@ -29,13 +29,13 @@ _PINNED = re.compile(r"\s*(?P<name>[a-z0-9][a-z0-9+.-]*)(?:=(?P<version>\S+)|/(?
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The chosen packages by name, and for each the wish that pulls it: the one nearest to the recipe's."""
+    """The chosen packages by name, and for each the wish that pulls it: the one nearest to what was asked for."""
 
     packages: tuple[Package, ...]
     reasons: Mapping[str, Wish]
 
     def explain(self, name: str) -> str:
-        """Who pulls a package, in lines: itself, the chain of relations up to the recipe, and who else needs it.
+        """Who pulls a package, in lines: itself, the chain of relations up to the request, and who else needs it.
 
         A virtual package is explained by those that provide it. ResolveError when it was not chosen.
         """
@@ -195,7 +195,7 @@ def _not_there(offers: Offers, text: str, name: str) -> ResolveError:
     versions = offers.index.named(name)
     there = [f"{package.version} ({', '.join(sorted(package.suites)) or package.origin})" for package in versions]
     because = f"there is {', '.join(there)}" if there else "no such package"
-    return ResolveError(f"cannot satisfy `{text}`", at="wanted by recipe", because=because)
+    return ResolveError(f"cannot satisfy `{text}`", at=f"wanted by {ASKED}", because=because)
 
 
 def _pick(offers: Offers, clause: tuple[Relation, ...]) -> None:

@@ -40,14 +40,15 @@ def compare(contenders: Sequence[Contender], *, rounds: int) -> dict[str, Measur
     for _ in range(rounds):
         for contender in contenders:
             contender.before()
-            runs[contender.name].append(_run(contender.argv))
+            runs[contender.name].append(timed(contender.argv))
     return {
         name: Measured(seconds=tuple(s for s, _ in listed), peak=max(peak for _, peak in listed))
         for name, listed in runs.items()
     }
 
 
-def _run(argv: Sequence[str]) -> tuple[float, int]:
+def timed(argv: Sequence[str]) -> tuple[float, int]:
+    """Wall seconds and the largest resident size (bytes) of a command; one that fails ends the comparison."""
     began = time.perf_counter()
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

@@ -23,7 +23,8 @@ F1 pure    rootfs.debian.index
 F1 pure    rootfs.debian.release rootfs.debian.tar rootfs.debian.deb rootfs.debian.dpkg
 F2 pure    rootfs.debian.offers rootfs.debian.search rootfs.debian.marking
 F2 pure    rootfs.debian.solve rootfs.debian.batches rootfs.slimrules rootfs.slim rootfs.sizes
-F3 effects rootfs.files rootfs.store rootfs.transport rootfs.keyring rootfs.extract rootfs.collect
+F3 effects rootfs.files rootfs.store rootfs.holdings rootfs.prune rootfs.scrub rootfs.hosts rootfs.body rootfs.tls rootfs.transport rootfs.keyring rootfs.extract
+F3 effects rootfs.collect rootfs.hosttree rootfs.tarstream
 F3 effects rootfs.sandbox.mounts rootfs.sandbox.child rootfs.sandbox.ids rootfs.sandbox.probe
 F3 effects rootfs.sandbox.namespaces rootfs.readback
 F4 effects rootfs.suite rootfs.archive
@@ -33,34 +34,59 @@ F4 pure    rootfs.configure.certificates rootfs.configure.files rootfs.configure
 F4 pure    rootfs.configure.pam rootfs.configure.shells rootfs.configure.table rootfs.configure.scripts
 F4 effects rootfs.bootstrap rootfs.conventional
 
-F5 pure    builder.version builder.oci.descriptor builder.oci.config builder.oci.manifest
-F5 pure    builder.oci.tar
-F5 effects builder.oci.layer builder.oci.image builder.oci.layout builder.oci.check builder.oci.flatten
+F5 pure    builder.version builder.oci.descriptor builder.oci.config builder.oci.mediatypes builder.oci.manifest
+F5 pure    builder.oci.tar builder.oci.annotations builder.oci.edit builder.oci.rebase
+F5 pure    builder.oci.toc builder.oci.tarsplit builder.oci.estargz builder.oci.zstdchunked
+F5 effects builder.oci.behind builder.oci.seekable
+F5 effects builder.oci.layer builder.oci.stream builder.oci.image builder.oci.layout builder.oci.flatten
+F5 pure    builder.oci.changes builder.oci.stack
+F5 effects builder.oci.listing builder.oci.recompress builder.oci.walk builder.oci.check
+F5 pure    builder.oci.docker builder.oci.bundle
+F5 effects builder.oci.archive builder.oci.dockerarchive
 F6 pure    builder.python.lines builder.python.packages builder.python.versions builder.python.flags
-F6 pure    builder.python.verify builder.python.counters builder.python.ldconfig builder.python.register
+F6 pure    builder.python.layout builder.python.verify builder.python.counters builder.python.ldconfig builder.python.register
 F6 pure    builder.python.acceptance_build builder.python.acceptance
 F6 pure    builder.python.anatomy
-F6 pure    builder.recipe builder.lock
+F6 pure    builder.recipe builder.lock builder.budget
 F6 effects builder.suites builder.plan
-F6 pure    builder.registry.reference builder.registry.refusal builder.registry.auth builder.registry.upload
-F6 effects builder.registry.client builder.registry.transfer
+F6 pure    builder.registry.reference builder.registry.refusal builder.registry.auth
+F6 pure    builder.registry.quirks builder.registry.advice builder.registry.upload builder.registry.probe
+F6 pure    builder.registry.credentials
+F6 effects builder.registry.helpers builder.registry.accounts builder.registry.certs builder.registry.base
+F6 effects builder.registry.access
+F6 effects builder.registry.journal builder.registry.download
+F6 pure    builder.registry.listing
+F6 effects builder.registry.client builder.registry.referrers builder.registry.source builder.registry.survey
+F6 effects builder.registry.transfer builder.registry.receipt
 F6 effects builder.python.pip builder.python.sigstore builder.python.wheels
 F6 pure    builder.python.profile
 F6 effects builder.python.rewheel builder.python.source builder.python.workshop builder.python.cleaning
 F6 effects builder.python.workloads builder.python.stages builder.python.install
 F7 effects builder.artifact builder.tools builder.vouch builder.resolve builder.work builder.compiling
-F7 effects builder.execute builder.images builder.places builder.verify
+F7 effects builder.layering
+F7 effects builder.execute builder.finding builder.multi builder.images builder.verify
+F7 pure    builder.trust.identity builder.trust.contents builder.trust.licences builder.trust.survey
+F7 pure    builder.trust.spdx builder.trust.cyclonedx builder.trust.provenance
+F7 effects builder.trust.attach builder.trust.attest
+F7 pure    builder.target
+F7 effects builder.places builder.pack builder.sources builder.transit builder.removal builder.remote
 F7 pure    builder.tables
-F7 effects builder.costs builder.inspect
+F7 effects builder.costs builder.inspect builder.installed builder.listed builder.contents builder.takeout
+F7 effects builder.relayer builder.restack builder.mutate builder.compare builder.differences builder.soundness
 F7 pure    builder.bench.suite
 F7 effects builder.bench.stats builder.bench.wheels builder.bench.worker builder.bench.run
 F7 pure    builder.bench.report builder.bench.plot
 F7 effects builder.bench.subject builder.bench.session
-F8 effects builder.settings builder.progress builder.wiring builder.app builder.profiles builder.forms
-F8 effects builder.standalone
-F8 effects builder.cli.options builder.cli.start builder.cli.base builder.cli.bench builder.cli.explain
-F8 effects builder.cli.lock builder.cli.profile builder.cli.recipe builder.cli.rootfs builder.cli.settings
-F8 effects builder.cli.inspect builder.cli.verify builder.cli builder.__main__
+F7 effects builder.reach
+F8 effects builder.settings builder.progress builder.login builder.wiring builder.app builder.profiles builder.forms
+F8 effects builder.standalone builder.cache
+F8 effects builder.cli.options builder.cli.start builder.cli.said builder.cli.deliver
+F8 effects builder.cli.sending builder.cli.push builder.cli.pull builder.cli.tags builder.cli.delete builder.cli.caching
+F8 effects builder.cli.index builder.cli.pack builder.cli.mutate builder.cli.base builder.cli.bench builder.cli.explain
+F8 effects builder.cli.login builder.cli.logout
+F8 effects builder.cli.lock builder.cli.profile builder.cli.cache builder.cli.recipe builder.cli.registry builder.cli.rootfs builder.cli.settings
+F8 effects builder.cli.sbom builder.cli.referrers
+F8 effects builder.cli.looking builder.cli.diff builder.cli.extract builder.cli.check builder.cli.inspect builder.cli.verify builder.cli.copy builder.cli builder.__main__
 """
 
 EFFECTS = frozenset(

@@ -205,6 +205,21 @@ def test_an_upload_elsewhere_gets_no_secret(
     ]
 
 
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("MANIFEST_UNKNOWN", "`ocibuild tags r.example.org/a` lists what is"),
+        ("NAME_UNKNOWN", "is the repository's name right?"),
+    ],
+)
+def test_a_tag_that_is_not_there(server: MemoryRegistry, registry: Registry, code: str, hint: str) -> None:
+    body = f'{{"errors":[{{"code":"{code}","message":"unknown"}}]}}'.encode()
+    server.fault = lambda request: reply(request, 404, body) if request.method == "GET" else None
+    with pytest.raises(TransferError) as caught:
+        registry.get_manifest("v1")
+    assert hint in (caught.value.hint or "")
+
+
 def test_a_wrong_password(server: MemoryRegistry, registry: Registry) -> None:
     server.fault = lambda request: reply(request, 401, headers={"WWW-Authenticate": "Basic realm=x"})
     with pytest.raises(TransferError) as caught:

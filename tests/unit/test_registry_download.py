@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -169,4 +169,29 @@ def test_two_processes_at_one_blob(store: DiskStore) -> None:
         get = Blobs()
         download(get, BLOB, store)
         assert get.asked == [""]
+    assert read_blob(store, BLOB.digest) == DATA
+
+
+def test_one_stream_where_many_blobs_come_at_once(store: DiskStore) -> None:
+    get, told = Blobs(), []
+    download(get, BLOB, store, told.append, ranges=1)
+    assert get.asked == [""]
+    assert read_blob(store, BLOB.digest) == DATA
+    assert sum(told) == len(DATA)
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_one_stream_that_broke_is_gone_on_with(store: DiskStore) -> None:
+    def breaking(_: Mapping[str, str]) -> Response:
+        def chunks() -> Iterator[bytes]:
+            yield from (DATA[at : at + 300] for at in range(0, 4200, 300))
+            raise TransferError("the link is gone")
+
+        return Response(status=200, url="https://r.example.org/b", headers={}, chunks=chunks())
+
+    with pytest.raises(TransferError, match="the link is gone"):
+        download(breaking, BLOB, store, ranges=1)
+    get = Blobs()
+    download(get, BLOB, store, ranges=1)
+    assert min(int(one[6:].partition("-")[0]) for one in get.asked) >= 3600
     assert read_blob(store, BLOB.digest) == DATA
