@@ -139,9 +139,12 @@ def _plain(directory: Path, kind: str, life: float = float("inf")) -> Iterator[P
 
 
 def _place(kind: str, path: Path, *, lock: Path | None = None, life: float = float("inf")) -> Place:
-    """With what is in it; of a lock that is there the time counts, since the directory's own is a Tree's."""
+    """With what is in it. Where there are locks their time counts; where one is gone, that of the directory's making:
+    the mtime is a Tree's.
+    """
     try:
-        used = (lock if lock is not None and lock.exists() else path).lstat().st_mtime
+        gone = lock is not None and not lock.exists()
+        used = path.lstat().st_ctime if gone else (lock or path).lstat().st_mtime
         size = sum({found.st_ino: found.st_blocks * _BLOCK for found in _below(path)}.values())
     except FileNotFoundError:
         used, size = 0.0, 0

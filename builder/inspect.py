@@ -84,6 +84,7 @@ class Inspection:
             "user": config.user,
             "working_dir": config.working_dir,
             "exposed_ports": list(config.exposed_ports),
+            "volumes": list(config.volumes),
             "stop_signal": config.stop_signal,
             "labels": dict(config.labels),
             "layers": [layer.to_value() for layer in self.layers],
@@ -137,6 +138,7 @@ def _facts(image: OpenedImage) -> str:
         ("user", [config.user]),
         ("working dir", [config.working_dir]),
         ("ports", config.exposed_ports),
+        ("volumes", config.volumes),
         ("stop signal", [config.stop_signal]),
         ("labels", [f"{name}={value}" for name, value in sorted(config.labels.items())]),
     ]

@@ -55,14 +55,14 @@ def log_in(
     return LoggedIn(username=credentials.username, kept=kept)
 
 
-def log_out(place: Place, access: Access) -> list[Path]:
-    """Forget the account for a place in every file; the files that had it."""
-    had = [path for path in access.files if forget(path, place)]
+def log_out(place: Place, access: Access, note: Note) -> list[Path]:
+    """Forget the account for a place in every file that is ours to read; the files that had it."""
+    had = [path for path in access.files if forget(path, place, note)]
     if not place.path and place.host in read_realms(access.realms_file):
         write_realms(access.realms_file, place.host, [])
     return had
 
 
-def all_places(access: Access) -> list[Place]:
+def all_places(access: Access, note: Note) -> list[Place]:
     """Every place that the files have an account for."""
-    return list(dict.fromkeys(place for path in access.files for place in places(path)))
+    return list(dict.fromkeys(place for path in access.files for place in places(path, note)))

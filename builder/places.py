@@ -146,7 +146,8 @@ def _write_tar(place: Place, tree: Tree, created: int, store: Store) -> Digest:
 def _write_bundle(target: Path, tree: Tree, config: ImageConfig, store: Store, reporter: Reporter) -> None:
     """`config.json` and `rootfs` in a new directory. Who is not root gets a map of ids, which rootless runc needs."""
     if os.path.lexists(target):
-        raise HostError(f"cannot write to {target}", because="it exists already")
+        hint = "choose a new directory, or move that one away"
+        raise HostError(f"cannot write to {target}", because="it exists already", hint=hint)
     account = account_of(config.user, *(_text(tree, store, path) for path in ("etc/passwd", "etc/group")))
     uids, gids = ((), ()) if os.geteuid() == 0 else _own_ids()
     account = _mapped(account, uids, gids, reporter) if uids else account

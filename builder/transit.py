@@ -6,8 +6,9 @@ goes from one registry to another never touches the disk.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from builder.registry.survey import survey
 from builder.registry.transfer import Outcome, send
 from builder.sources import root_of, source_of, tag_of
 from builder.tools import Tools
-from rootfs.errors import UsageError
+from rootfs.errors import TransferError, UsageError
 from rootfs.transport import HttpTransport
 
 
@@ -107,12 +108,22 @@ def push_to(what: Load, target: Target, tools: Tools, *, check: bool = False) ->
 def bring_in(what: Load, tools: Tools) -> tuple[Descriptor, ...]:
     """Have all of it in the store; what is attached, as a layout lists it.
 
-    Blobs come several at a time, big ones of a registry in ranges. IntegrityError when one is not what it should be.
+    Blobs come several at a time, big ones of a registry in ranges; the first failure (or Ctrl-C) ends the others.
+    IntegrityError when one is not what it should be.
     """
     graph, store = what.graph, tools.store
     missing = [blob for blob in graph.held.values() if not store.exists(blob.digest)]
+    stop = threading.Event()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda blob: _bring(blob, what.source, tools), sorted(missing, key=lambda blob: -blob.size)))
+        ordered = sorted(missing, key=lambda blob: -blob.size)
+        coming = [pool.submit(_bring, blob, what.source, tools, stop) for blob in ordered]
+        try:
+            for one in as_completed(coming):
+                one.result()
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     for node in graph.nodes.values():
         store.put([node.data])
     attached = {
@@ -122,15 +133,21 @@ def bring_in(what: Load, tools: Tools) -> tuple[Descriptor, ...]:
     return (*attached.values(), *(replace(one, annotations={REF_NAME: tag}) for tag, one in named.items()))
 
 
-def _bring(blob: Descriptor, source: Source, tools: Tools) -> None:
+def _bring(blob: Descriptor, source: Source, tools: Tools, stop: threading.Event) -> None:
     task = f"fetch {blob.digest.hex[:12]}"
+
+    def advance(amount: int) -> None:
+        if stop.is_set():
+            raise TransferError("stopped, because another download failed")
+        tools.reporter.advance(task, amount)
+
     tools.reporter.begin(task, blob.size)
     result = "failed"
     try:
         if source.registry is None:
             tools.store.put(source.fetch(blob), expect=blob.digest, size=blob.size)
         else:
-            source.registry.fetch(blob, tools.store, advance=lambda amount: tools.reporter.advance(task, amount))
+            source.registry.fetch(blob, tools.store, advance=advance)
         result = "done"
     finally:
         tools.reporter.finish(task, result)

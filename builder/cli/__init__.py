@@ -11,14 +11,13 @@ import os
 import signal
 import sys
 import traceback
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 import click
 
 from builder.version import VERSION
-from rootfs.errors import OcibuildError, UsageError
+from rootfs.errors import HostError, OcibuildError, UsageError
 from rootfs.files import host_error
 
 _VERBS = {
@@ -49,6 +48,10 @@ _VERBS = {
     "cache": "List what lies in the store, take out what is of no use, read it again.",
     "settings": "Print every setting with its value and where it comes from.",
 }
+
+
+_INTERRUPTED = "interrupted; what is finished is kept, run the same command to go on"
+_GRACE = 5.0  # seconds from Ctrl-C until nobody is waited for any more, such as a server that says nothing
 
 
 class _Verbs(click.Group):
@@ -84,11 +87,12 @@ def main() -> None:
     apart at the end, where nothing is left to be done.
     """
     gc.set_threshold(100_000)
-    signal.signal(signal.SIGTERM, _terminated)
-    status = run(sys.argv[1:])
-    with suppress(OSError):  # `run` has said so
-        sys.stdout.flush()
-    os._exit(status)
+    signal.signal(signal.SIGALRM, _leave)
+    signal.signal(signal.SIGTERM, _interrupted)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else the caller wants it ignored
+        signal.signal(signal.SIGINT, _interrupted)
+    _open_streams()
+    os._exit(_flushed(run(sys.argv[1:])))
 
 
 def run(argv: list[str]) -> int:
@@ -97,6 +101,8 @@ def run(argv: list[str]) -> int:
         status = cli.main(argv, prog_name="ocibuild", standalone_mode=False)
     except BrokenPipeError:
         return 141
+    except SystemExit as left:  # the completion of a shell's line; else click's answer to a pipe that broke
+        return 141 if "_OCIBUILD_COMPLETE" not in os.environ else int(left.code or 0)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (every failure ends here, as a message)
         text, status = _explain(error)
         print(text if "--debug" not in argv else f"{traceback.format_exc()}{text}", file=sys.stderr)
@@ -110,14 +116,14 @@ def _explain(error: BaseException) -> tuple[str, int]:
         case click.exceptions.NoArgsIsHelpError():
             return error.format_message(), 2
         case click.Abort() | KeyboardInterrupt():
-            return "interrupted; what is finished is kept, run the same command to go on", 130
+            return _INTERRUPTED, 130
         case click.ClickException():
             context = error.ctx if isinstance(error, click.UsageError) else None
             hint = f"{context.command_path} --help" if context else None
             usage = UsageError(error.format_message(), hint=hint)
             return usage.render(), usage.exit_code
         case OSError():
-            error = host_error(error, Path(str(error.filename or "a file")))
+            error = _refused(error)
         case _:
             pass
     if isinstance(error, OcibuildError):
@@ -125,5 +131,38 @@ def _explain(error: BaseException) -> tuple[str, int]:
     return f"{traceback.format_exc()}error: this is a bug in ocibuild; please report it with the above", 70
 
 
-def _terminated(_signal: int, _frame: FrameType | None) -> None:
+def _refused(error: OSError) -> OcibuildError:
+    """What nobody below knew the place of: a file that was to be read, or stdout."""
+    if error.filename is None:
+        return host_error(error, Path("stdout"))
+    return HostError(f"cannot open {os.fsdecode(error.filename)}", because=error.strerror or str(error))
+
+
+def _open_streams() -> None:
+    """Have all three streams: of what the caller closed (`>&-`) the number would go to the next file that is opened."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (open to the end)
+
+
+def _flushed(status: int) -> int:
+    """The exit status when what is printed has left; a failure that `run` has told keeps its own."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if status == 0 and not isinstance(error, BrokenPipeError):
+            print(_refused(error).render(), file=sys.stderr)
+        return status or (141 if isinstance(error, BrokenPipeError) else HostError.exit_code)
+    return status
+
+
+def _interrupted(_signal: int, _frame: FrameType | None) -> None:
+    """End in an orderly way, but soon."""
+    signal.setitimer(signal.ITIMER_REAL, _GRACE)
     raise KeyboardInterrupt
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    """End at once: what is written here outlives a process that is killed."""
+    os.write(2, f"\n{_INTERRUPTED}\n".encode())
+    os._exit(130)

@@ -9,9 +9,12 @@ from typing import Any, TypeVar, get_args
 import click
 import msgspec
 
+from builder.cli.options import from_the_command_line
 from builder.plan import rules_of, slim_parameters
 from builder.recipe import SYSTEMD, Base, Scripts, Variant
-from builder.suites import repository
+from builder.suites import repository, suites_of
+from rootfs.architecture import Architecture
+from rootfs.keyring import pinned_keys
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -51,7 +54,18 @@ def base_options(function: _Function) -> _Function:
 
 
 def base_of(suite: str, words: Mapping[str, Any]) -> Base:
-    """The base these options say; RecipeError for a rule or repository that is none."""
+    """The base these options say; UsageError for a suite, a rule or a repository that is none."""
+    with from_the_command_line():
+        return _base_of(suite, words)
+
+
+def architecture_of(arch: str | None) -> Architecture:
+    """What `--arch` says, or this machine's; UsageError for one that is unknown."""
+    with from_the_command_line():
+        return Architecture.parse(arch) if arch else Architecture.host()
+
+
+def _base_of(suite: str, words: Mapping[str, Any]) -> Base:
     base = msgspec.convert(
         {
             "suite": suite,
@@ -72,4 +86,7 @@ def base_of(suite: str, words: Mapping[str, Any]) -> Base:
         Base,
     )
     rules_of(slim_parameters(base))
+    for one in suites_of(base):
+        if not one.keys:
+            pinned_keys(one.name)
     return base

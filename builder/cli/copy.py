@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from builder.cli.options import debug_option, settings_options
+from builder.cli.options import debug_option, settings_options, takes_stdout
 from builder.cli.sending import send_found, sending_options
 from builder.cli.start import reaching
 from builder.finding import FoundImage, bring, find_image, stored_image
@@ -67,6 +67,7 @@ def command(
     options = {word: words.pop(word) for word in ("tags", "no_referrers", "planned", "check", "receipt")}
     reference = None if name else _registry(target)
     place = None if reference else _place(target, name)
+    aside = takes_stdout(place)
     if whole and (platform or (place is not None and place.form not in WHOLE)):
         message = "--all and --platform" if platform or place is None else f"a {place.form} holds one platform"
         raise UsageError(message, hint="choose one")
@@ -84,7 +85,8 @@ def command(
             return
         assert place is not None
         digest = _write(found, place, tools, platform=platform, referrers=not options["no_referrers"])
-    click.echo(json.dumps({"target": str(place), "digest": str(digest)}) if as_json else f"{place}@{digest}")
+    said = json.dumps({"target": str(place), "digest": str(digest)}) if as_json else f"{place}@{digest}"
+    click.echo(said, err=aside)
 
 
 def _write(found: FoundImage, place: Place, tools: Tools, *, platform: str | None, referrers: bool) -> Digest:

@@ -7,13 +7,12 @@ import time
 
 import click
 
-from builder.cli.base import base_of, base_options
+from builder.cli.base import architecture_of, base_of, base_options
 from builder.cli.options import debug_option, settings_options
 from builder.progress import make_reporter
 from builder.resolve import explain
 from builder.settings import read_settings
 from builder.wiring import open_tools
-from rootfs.architecture import Architecture
 
 
 @click.command(name="explain")
@@ -25,6 +24,6 @@ from rootfs.architecture import Architecture
 @click.option("--arch", metavar="ARCH", help="Debian's name of the architecture (this machine's).")
 def command(package: str, suite: str, arch: str | None, **words: object) -> None:
     """Say who pulls PACKAGE into the rootfs that the other options describe, by which relations."""
-    architecture = Architecture.parse(arch) if arch else Architecture.host()
+    base, architecture = base_of(suite, words), architecture_of(arch)
     with open_tools(read_settings(words), make_reporter(sys.stderr)) as tools:
-        click.echo(explain(package, base_of(suite, words), architecture, tools, now=int(time.time())))
+        click.echo(explain(package, base, architecture, tools, now=int(time.time())))

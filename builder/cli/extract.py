@@ -19,6 +19,7 @@ from rootfs.ports import Store
 from rootfs.tree import Kind
 
 _STDOUT = "-"
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.bz2")
 
 
 @click.command(name="extract")
@@ -48,6 +49,9 @@ def _write_directory(taken: Taken, output: str | None, store: Store) -> None:
     if output is None:
         hint = "name a place: --output DIR, --output FILE.tar, or --output - for a tar archive"
         raise UsageError(f"/{shown(taken.path)} is a directory", hint=hint)
+    if output.endswith(_COMPRESSED):
+        hint = "write FILE.tar, or --output - and pipe it into the program that compresses"
+        raise UsageError(f"a tar archive is not compressed: {output}", hint=hint)
     if output != _STDOUT and not output.endswith(".tar"):
         extract(taken.tree, store, Path(output))
         click.echo(output)

@@ -12,9 +12,11 @@ from builder.cli.said import annotations_of
 from builder.cli.start import reaching
 from builder.finding import find_image
 from builder.multi import make_index
+from builder.places import WHOLE
 from builder.progress import make_reporter
 from builder.settings import read_settings
 from builder.wiring import open_tools
+from rootfs.errors import UsageError
 
 
 @click.command(name="index")
@@ -27,6 +29,7 @@ def command(
     images: tuple[str, ...],
     output: str | None,
     targets: tuple[str, ...],
+    tag: str | None,
     annotations: tuple[str, ...],
     *,
     plain_http: bool,
@@ -37,7 +40,10 @@ def command(
 
     Prints one line for each place: its name and the index's digest.
     """
-    place, references = goals(output, targets)
+    place, references = goals(output, tag, targets)
+    if place is not None and place.form not in WHOLE:
+        hint = "write oci:PATH[:TAG] or oci-archive:FILE[:TAG], or push it"
+        raise UsageError(f"a {place.form} holds one platform, and no index", hint=hint)
     said = annotations_of(annotations)
     settings = read_settings(flags)
     with open_tools(settings, make_reporter(sys.stderr)) as tools:
@@ -45,4 +51,4 @@ def command(
         found = [find_image(image, connect=reach) for image in images]
         descriptor = make_index(found, tools.store, annotations=said, reporter=tools.reporter)
         lines = deliver(descriptor, place, references, tools, reach)
-    tell(lines, descriptor, as_json=as_json)
+    tell(lines, descriptor, place, as_json=as_json)

@@ -19,7 +19,7 @@ from rootfs.errors import UsageError
 
 
 @click.command(name="inspect")
-@click.argument("image")
+@click.argument("image", required=False, metavar="IMAGE")
 @looking_options
 @click.option("--sizes", is_flag=True, help="Add what each package, each part of CPython and each rule costs.")
 @click.option("--layers", is_flag=True, help="Add what each layer holds, replaces and hides.")
@@ -30,7 +30,7 @@ from rootfs.errors import UsageError
 @platform_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def command(
-    image: str,
+    image: str | None,
     *,
     sizes: bool,
     layers: bool,
@@ -47,6 +47,10 @@ def command(
 
     IMAGE is a layout PATH[:TAG], an archive, a recipe's name whose layout is in dist/, or host/repository:tag.
     """
+    if image is None:
+        because = f"--files took {files} for its pattern" if files else None
+        hint = "write the image first: ocibuild inspect IMAGE" + (" --files" if files else "")
+        raise UsageError("Missing argument 'IMAGE'.", because=because, hint=hint)
     if raw and config:
         raise UsageError("--raw and --config are two things", hint="give one of them")
     with looking(flags, plain_http=plain_http) as look:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from rootfs.errors import RecipeError, UsageError
+from rootfs.files import STDOUT
+
+if TYPE_CHECKING:
+    from builder.target import Place
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -41,3 +49,22 @@ def recipe_options(function: _Function) -> _Function:
     for option in reversed(_RECIPE):
         function = option(function)
     return function
+
+
+def takes_stdout(place: Place | None) -> bool:
+    """Whether an archive goes to stdout, so that all else goes to stderr; UsageError when that is a terminal."""
+    if place is None or place.path != STDOUT:
+        return False
+    if sys.stdout.isatty():
+        hint = "send it on, as in `... | docker load`, or to a file: >image.tar"
+        raise UsageError("an archive is not printed on a terminal", hint=hint)
+    return True
+
+
+@contextmanager
+def from_the_command_line() -> Iterator[None]:
+    """What a recipe may not say is a UsageError here, where the command line says it."""
+    try:
+        yield
+    except RecipeError as error:
+        raise UsageError(error.message, at=error.at, because=error.because, hint=error.hint) from error

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from builder.cli.deliver import deliver, delivery_options, goals, tell
-from builder.cli.options import debug_option, settings_options
+from builder.cli.options import debug_option, from_the_command_line, settings_options
 from builder.cli.said import edit_of
 from builder.cli.start import reaching
 from builder.oci.check import check_image
@@ -26,21 +26,27 @@ from rootfs.errors import UsageError
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _CONFIG = (
     click.option(
-        "--compression", metavar="HOW", default="gzip:5", show_default=True, help="gzip, zstd or none; :LEVEL."
+        "--compression",
+        metavar="HOW",
+        default="gzip:5",
+        show_default=True,
+        help="gzip, zstd, estargz, zstd:chunked; :LEVEL; or none.",
     ),
     click.option("--owner", metavar="keep|root|UID:GID", help="Whose the files are: root's; a tar's keep theirs."),
     click.option("--created", metavar="EPOCH", help="The image's time, and the latest of any file: seconds."),
     click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="What it runs on (this machine's)."),
-    click.option("--tag", metavar="TAG", help="The image's tag in its layout."),
     click.option("--env", multiple=True, metavar="NAME=VALUE", help="Set a variable."),
     click.option("--entrypoint", metavar="WORDS", help="Words as a shell takes them, or a JSON list."),
     click.option("--cmd", metavar="WORDS", help="Likewise."),
     click.option("--user", metavar="USER[:GROUP]", help="Who runs it."),
     click.option("--workdir", metavar="DIR", help="Where it runs."),
+    click.option("--expose", multiple=True, metavar="PORT[/tcp|udp|sctp]", help="Name a port it listens on."),
+    click.option("--volume", multiple=True, metavar="PATH", help="Name a directory that is no part of the image."),
+    click.option("--stop-signal", metavar="SIGNAL", help="What ends it."),
     click.option("--label", multiple=True, metavar="NAME=VALUE", help="Set a label of the config."),
     click.option("--annotation", multiple=True, metavar="NAME=VALUE", help="Set an annotation of the manifest."),
 )
-_ABSENT = {"unset_env", "unset_label", "unset_annotation", "expose", "unset_expose", "volume", "unset_volume"}
+_ABSENT = {"unset_env", "unset_label", "unset_annotation", "unset_expose", "unset_volume"}
 
 
 def _config_options(function: _Function) -> _Function:
@@ -58,11 +64,11 @@ def _config_options(function: _Function) -> _Function:
 def command(
     sources: tuple[str, ...],
     output: str | None,
+    tag: str | None,
     targets: tuple[str, ...],
     compression: str,
     owner: str | None,
     platform: str | None,
-    tag: str | None,
     *,
     plain_http: bool,
     as_json: bool,
@@ -75,16 +81,18 @@ def command(
 
     Prints one line for each place: its name and the image's digest.
     """
-    place, references = goals(with_tag(output, tag), targets)
-    parse_compression(compression)
+    place, references = goals(output, tag, targets)
+    with from_the_command_line():
+        parse_compression(compression)
+        architecture = Architecture.parse(platform) if platform else Architecture.host()
     settings = read_settings(words)
     packing = Packing(
-        platform=Platform.of(Architecture.parse(platform) if platform else Architecture.host()),
+        platform=Platform.of(architecture),
         epoch=_epoch(words["created"]),
         owner=Owner.parse(owner) if owner is not None else None,
         compression=compression,
         threads=int(settings.jobs.value),
-        edit=edit_of(words | dict.fromkeys(_ABSENT, ()) | {"stop_signal": None, "created": None}),
+        edit=edit_of(words | dict.fromkeys(_ABSENT, ()) | {"created": None}),
     )
     listed = sources_of(sources)
     with open_tools(settings, make_reporter(sys.stderr)) as tools:
@@ -92,7 +100,7 @@ def command(
         if references:
             check_image(tools.store, descriptor)
         names = deliver(descriptor, place, references, tools, reaching(tools, settings, plain_http=plain_http))
-    tell(names, descriptor, as_json=as_json)
+    tell(names, descriptor, place, as_json=as_json)
 
 
 def sources_of(texts: tuple[str, ...]) -> list[Source]:
@@ -108,15 +116,6 @@ def sources_of(texts: tuple[str, ...]) -> list[Source]:
         else Source(name=text, path=Path(text))
         for text in texts
     ]
-
-
-def with_tag(output: str | None, tag: str | None) -> str | None:
-    """`--output` with `--tag` for its tag; UsageError when there is nothing to tag, or two tags."""
-    if tag is None:
-        return output
-    if output is None or not output.startswith("oci:") or ":" in output.removeprefix("oci:"):
-        raise UsageError("--tag names the image in a layout", hint="write --output oci:PATH --tag TAG, or oci:PATH:TAG")
-    return f"{output}:{tag}"
 
 
 def _epoch(created: str | None) -> int:

@@ -12,17 +12,17 @@ from typing import Any
 
 import click
 
-from builder.app import Found, connect, read_lock
+from builder.app import Found, read_lock
 from builder.artifact import in_file, in_registry, write_file
 from builder.cli.options import recipe_options, settings_options
-from builder.cli.start import begin
+from builder.cli.start import begin, reaching
 from builder.lock import Lock
 from builder.profiles import Status, artifact, require_led, status, tag_of, take
 from builder.profiles import train as train_profile
 from builder.registry.client import Registry
 from builder.registry.reference import Reference
 from builder.registry.transfer import push as push_artifact
-from builder.settings import Settings, auth_files, source_date_epoch
+from builder.settings import Settings, source_date_epoch
 from builder.tools import Tools
 from builder.wiring import open_tools
 from rootfs.errors import LockError
@@ -43,8 +43,7 @@ class _Begun:
     tools: Tools
 
     def registry(self, reference: Reference, *, plain_http: bool) -> Registry:
-        realms = self.settings.trusted_realms.listed
-        return connect(reference, self.tools, plain_http=plain_http, auth_files=auth_files(), trusted_realms=realms)
+        return reaching(self.tools, self.settings, plain_http=plain_http)(reference)
 
     def push(self, lock: Lock, target: str, *, plain_http: bool) -> str:
         """Push what this lock pins; `host/repository@digest`."""
@@ -192,6 +191,9 @@ def _value(found: Status) -> dict[str, object]:
         "misfits": list(found.misfits),
         "size": found.size,
         "shipped": found.shipped,
+        "layout": profile.layout or None,
+        "laid": list(profile.laid),
+        "layout_size": found.layout_size,
     }
 
 
@@ -208,3 +210,7 @@ def _lines(found: Status, lock: Lock) -> Iterator[str]:
     yield f"commands  {profile.commands}"
     yield f"compiler  {', '.join(profile.compiler)}"
     yield f"headers   {', '.join(profile.headers)}"
+    if profile.layout:
+        here = "not here" if found.layout_size is None else f"in the store, {found.layout_size / 1e6:.1f} MB"
+        yield f"layout    {profile.layout} ({here})"
+        yield f"laid      {', '.join(profile.laid)}"

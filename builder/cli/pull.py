@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from builder.cli.options import debug_option, settings_options
+from builder.cli.options import debug_option, settings_options, takes_stdout
 from builder.cli.sending import plain_http_option, referrers_option
 from builder.cli.start import reaching
 from builder.finding import find_image
@@ -47,6 +47,7 @@ def command(
     Prints one line: PLACE and the image's digest (of a FILE.tar, the file's own).
     """
     goal = Place.parse(place)
+    aside = takes_stdout(goal)
     wanted = Reference.parse(reference)
     if wanted.tag is None and wanted.digest is None:
         raise UsageError("name a tag or a digest", at=reference, hint=f"`ocibuild tags {wanted.name}` lists the tags")
@@ -57,4 +58,4 @@ def command(
         attached = bring_in(what, tools)
         digest = write_place(goal, tools.store, what.root, reporter=tools.reporter, attached=attached)
     value = {"target": str(goal), "digest": str(digest), "attached": [str(one.digest) for one in attached]}
-    click.echo(json.dumps(value) if as_json else f"{goal}@{digest}")
+    click.echo(json.dumps(value) if as_json else f"{goal}@{digest}", err=aside)

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import click
 
-from builder.cli.base import base_of, base_options
-from builder.cli.options import debug_option, settings_options
+from builder.cli.base import architecture_of, base_of, base_options
+from builder.cli.options import debug_option, settings_options, takes_stdout
 from builder.progress import make_reporter
 from builder.settings import read_settings, source_date_epoch
 from builder.standalone import lock_rootfs, write_rootfs
 from builder.target import Place
 from builder.wiring import open_tools
-from rootfs.architecture import Architecture
 
 
 @click.command(name="rootfs")
@@ -30,7 +29,7 @@ from rootfs.architecture import Architecture
     "--output",
     "-o",
     metavar="TARGET",
-    help="DIR, FILE.tar[.gz|.zst], oci:PATH[:TAG], or what else `ocibuild copy` writes.",
+    help="DIR, FILE.tar[.gz|.zst], - (a tar to stdout), oci:PATH[:TAG], or what else `ocibuild copy` writes.",
 )
 @click.option("--sizes", is_flag=True, help="Print what each package costs, and what each rule saves.")
 def command(
@@ -43,14 +42,15 @@ def command(
     if output is None and not sizes:
         raise click.UsageError("say where it goes with --output, or ask for --sizes")
     target = Place.parse(output, plain="dir") if output is not None else None
-    base = base_of(suite, words)
-    architecture = Architecture.parse(arch) if arch else Architecture.host()
+    aside = takes_stdout(target)
+    base, architecture = base_of(suite, words), architecture_of(arch)
     with open_tools(read_settings(words), make_reporter(sys.stderr)) as tools:
         lock = lock_rootfs(base, architecture, tools, lock=lock_path, epoch=source_date_epoch())
         if sizes:
             from builder.forms import cost  # noqa: PLC0415 (as in builder.standalone)
 
-            click.echo(cost(base, lock, tools), nl=False)
+            click.echo(cost(base, lock, tools), nl=False, err=aside)
         if target is not None:
             digest = write_rootfs(base, lock, target, tools)
-            click.echo(f"{target.path}@{digest}" if digest else target.path)
+            path = "-" if aside else target.path
+            click.echo(f"{path}@{digest}" if digest else path, err=aside)

@@ -31,7 +31,7 @@ _TITLE = "org.opencontainers.image.title"
 @click.option(
     "--lock", "lock_path", metavar="FILE", type=click.Path(path_type=Path), help="The lock it was built from."
 )
-@click.option("--output", metavar="FILE", type=click.Path(path_type=Path), help="Write it there, not to stdout.")
+@click.option("--output", "-o", metavar="FILE", type=click.Path(path_type=Path), help="Write it there, not to stdout.")
 @click.option("--attach", "is_attached", is_flag=True, help="Attach it to IMAGE, which lies in a layout.")
 @click.option("--plain-http", is_flag=True, help="Speak plain http to the registry.")
 def command(

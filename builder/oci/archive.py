@@ -160,6 +160,8 @@ def write_archive(
         with replacing(path) as stream:
             for piece in archive(tree, store, epoch=0, lowest=False):
                 stream.write(piece)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise host_error(error, path) from error
 

@@ -30,7 +30,7 @@ IMAGE_NAME = "io.containerd.image.name"
 _DEEPEST = 32  # an index, its manifests and their layers are three
 _COMPONENT = r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*"
 _REF = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")  # annotations.md, org.opencontainers.image.ref.name
-_REFERRERS = re.compile(r"sha(256|512)-[0-9a-f]{64}\Z")
+_REFERRERS = re.compile(r"sha(256|512)-[0-9a-f]{64}(\.(sig|att|sbom))?\Z")  # the ends are cosign's
 
 
 def write_layout(directory: Path, store: Store, manifest: Descriptor, *, ref_name: str) -> None:

@@ -18,6 +18,7 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?\Z")
 _LONGEST_NAME = 255
+_SCHEMES = ("docker:", "https:", "http:", "oci:")  # of other programs, which write host and repository after them
 
 SCHEME = "docker://"
 """What skopeo and podman write before a reference: it says nothing more than that it is one."""
@@ -42,6 +43,20 @@ def is_loopback(host: str) -> bool:
         return name.lower() == "localhost"
 
 
+def _names_host(text: str) -> bool:
+    """Whether what is before the first slash is meant as a host, and not as a directory or a part of a repository."""
+    return text == "localhost" or ":" in text or ("." in text and bool(text.strip(".")))
+
+
+def _missing(name: str) -> str:
+    """What to write where no host was found, or a host alone."""
+    if not name or name.startswith(("/", ".")):
+        return "write host/repository:tag, as in registry.example.org/python:3.14"
+    if _HOST.match(name) and "/" not in name and (name == "localhost" or ":" in name):
+        return f"write a repository after the host, as in {name}/python"
+    return f"write its host before the repository, as in registry.example.org/{name}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
     """A repository of a registry, and perhaps a tag and a digest in it; UsageError when a part is not allowed."""
@@ -53,7 +68,9 @@ class Reference:
 
     def __post_init__(self) -> None:
         if not _HOST.match(self.host):
-            raise UsageError(f"not a registry's host: {self.host!r:.100}")
+            scheme = self.host in _SCHEMES and self.repository.startswith("/")
+            hint = "leave out what is before the host: registry.example.org/python:3.14" if scheme else None
+            raise UsageError(f"not a registry's host: {self.host!r:.100}", hint=hint)
         if not _REPOSITORY.match(self.repository) or len(self.name) > _LONGEST_NAME:
             hint = "lower-case letters and digits, with . _ or - between them, and / between parts"
             raise UsageError(f"not a repository: {self.repository!r:.100}", at=str(self)[:200], hint=hint)
@@ -66,11 +83,8 @@ class Reference:
         """Read `[docker://]registry.example.org:5000/python:3.14@sha256:...`; UsageError for anything else."""
         name, at, digest = text.removeprefix(SCHEME).partition("@")
         host, slash, path = name.partition("/")
-        if not slash or not (host == "localhost" or "." in host or ":" in host):
-            raise UsageError(
-                f"no registry in the reference: {text!r:.200}",
-                hint=f"write its host before the repository, as in registry.example.org/{name}"[:200],
-            )
+        if not slash or not _names_host(host):
+            raise UsageError(f"no registry in the reference: {text!r:.200}", hint=_missing(name)[:200])
         repository, colon, tag = path.partition(":")
         try:
             return cls(

@@ -76,7 +76,7 @@ def test_awk_is_mawk_and_systemd_stays_out(index: PackageIndex) -> None:
 def test_a_denied_package_that_is_asked_for_is_refused_with_its_reason(index: PackageIndex) -> None:
     with pytest.raises(ResolveError) as caught:
         solve(index, ["systemd-sysv"], deny=["systemd"])
-    assert "denied by the recipe" in (caught.value.because or "")
+    assert ": denied" in (caught.value.because or "")
 
 
 def test_every_version_of_the_archive_can_be_read_and_dpkg_agrees_on_a_sample(

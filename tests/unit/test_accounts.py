@@ -251,8 +251,8 @@ def test_keeping_and_forgetting(tmp_path: Path) -> None:
     team = found("r.example.org/team/b", path)
     assert team is not None
     assert (team.username, team.source) == ("x", str(path))
-    assert forget(path, HERE)
-    assert not forget(path, HERE)
+    assert forget(path, HERE, print)
+    assert not forget(path, HERE, print)
     assert found("r.example.org/a", path) is None
     assert found("r.example.org/team/b", path) is not None
     assert [child.name for child in path.parent.iterdir()] == ["auth.json"]
@@ -287,9 +287,9 @@ def test_a_helper_keeps_and_forgets(keyring: Path, tmp_path: Path, named: dict[s
     assert found("r.example.org/a", path) == ME
     with pytest.raises(UsageError, match="cannot keep"):
         keep(path, Place(host="r.example.org", path="team"), ME)
-    assert forget(path, HERE)
+    assert forget(path, HERE, print)
     assert not (keyring / "r.example.org").exists()
-    assert not forget(path, HERE)
+    assert not forget(path, HERE, print)
 
 
 def test_a_helper_that_is_gone_keeps_nothing(tmp_path: Path) -> None:
@@ -347,9 +347,9 @@ def test_a_login_is_tried_before_it_is_kept(tmp_path: Path, realm: str) -> None:
     done = log_in(HERE, ME, access, transport, print)
     assert (done.username, done.kept) == ("me", str(access.login_file))
     assert found("r.example.org/a", access.login_file) == ME
-    assert all_places(access) == [HERE]
-    assert log_out(HERE, access) == [access.login_file]
-    assert log_out(HERE, access) == []
+    assert all_places(access, print) == [HERE]
+    assert log_out(HERE, access, print) == [access.login_file]
+    assert log_out(HERE, access, print) == []
 
 
 def test_a_foreign_realm_is_trusted_by_the_printed_command_and_for_that_registry(tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ def test_a_foreign_realm_is_trusted_by_the_printed_command_and_for_that_registry
     assert log_in(HERE, known, access, transport, print, realms=["b.example.net"]).kept == str(access.login_file)
     assert access.login_file.read_bytes() == before  # it was kept already
     assert access.realms("r.example.org") == ("auth.example.net", "b.example.net")
-    log_out(HERE, access)
+    log_out(HERE, access, print)
     assert access.realms("r.example.org") == ()
 
 
@@ -393,4 +393,8 @@ def test_a_file_that_is_not_ours_to_read_is_told_and_passed_over(
     monkeypatch.setattr(Path, "read_bytes", refuse)
     notes: list[str] = []
     assert find(HERE, [tmp_path / "auth.json"], notes.append) is None
-    assert notes == [f"{tmp_path / 'auth.json'}: not ours to read, so no account is taken from it"]
+    places = Access(files=(tmp_path / "auth.json",), realms_file=tmp_path / "directory/realms.json")
+    monkeypatch.setattr("builder.login.read_realms", lambda _: {})
+    assert log_out(HERE, places, notes.append) == []
+    assert all_places(places, notes.append) == []
+    assert notes == [f"{tmp_path / 'auth.json'}: not ours to read, so what it holds is left alone"] * 3

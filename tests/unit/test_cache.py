@@ -66,6 +66,14 @@ def test_ls_counts_each_blob_once_by_what_makes_it(store: DiskStore, capsys: pyt
     assert json.loads(out)["size"] == listed.size
 
 
+def test_a_tree_whose_lock_is_gone_is_as_old_as_its_directory(store: DiskStore) -> None:
+    tree = store.root / "work/roots/abc"
+    os.utime(tree, (0, 0))  # a Tree's own time
+    tree.with_suffix(".lock").unlink()
+    rows = {row.kind: row for row in list_cache(store.root).rows}
+    assert rows["extracted trees"].used == tree.stat().st_ctime > OLD
+
+
 def test_what_is_looked_at_is_not_used(store: DiskStore, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.lstat().st_mtime for path in store.root.rglob("*") if path.is_file()}
     ocibuild(capsys, store, "ls")

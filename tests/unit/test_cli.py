@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from builder.cli import run
+from builder.cli import _explain, run
 from builder.progress import BarReporter, LineReporter, make_reporter
 from builder.version import VERSION
 
@@ -119,3 +120,37 @@ def test_bars_leave_one_line_a_task() -> None:
 
 def test_a_stream_that_is_no_terminal_gets_lines() -> None:
     assert isinstance(make_reporter(io.StringIO()), LineReporter)
+
+
+def _program(*argv: str, stdout: int, code: str = "pass") -> subprocess.Popen[str]:
+    line = f"{code}; import sys; from builder.cli import main; sys.argv[1:] = {argv!r}; main()"
+    return subprocess.Popen([sys.executable, "-c", line], stdout=stdout, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_reader_that_goes_away_is_exit_status_141() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with _program("settings", stdout=write) as process:
+        os.close(write)
+        assert process.communicate()[1] == ""
+    assert process.returncode == 141
+
+
+def test_closed_streams_are_no_bug() -> None:
+    with _program("settings", stdout=subprocess.PIPE, code="import os, sys; sys.stdout = sys.stderr = None") as process:
+        process.communicate()
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no /dev/full here")
+def test_a_full_disk_behind_stdout_exits_7_and_says_stdout() -> None:
+    with Path("/dev/full").open("wb") as full, _program("settings", stdout=full.fileno()) as process:
+        error = process.communicate()[1]
+    assert process.returncode == 7
+    assert "cannot write to stdout" in error
+
+
+def test_a_file_that_cannot_be_read_is_not_said_to_be_written() -> None:
+    text, status = _explain(PermissionError(13, "Permission denied", "/srv/a.tar"))
+    assert status == 7
+    assert "cannot open /srv/a.tar" in text

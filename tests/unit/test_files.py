@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import io
 import os
+import stat
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
+from rootfs.errors import HostError
 from rootfs.files import copy, replacing
 
 CONTENT = bytes(range(256)) * 8192  # 2 MiB: more than one read
@@ -66,3 +68,24 @@ def test_a_disk_that_is_full_is_no_reason_to_try_again(
         pytest.raises(OSError, match="No space"),
     ):
         copy(stream, made.fileno(), offset=0, size=10)
+
+
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    """As a device is not: found when `extract --output /dev/null`, run by root, put a plain file there."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for target in (pipe, link := tmp_path / "link"):
+        if target is link:
+            link.symlink_to(pipe)
+        with pytest.raises(HostError) as caught, replacing(target):
+            raise AssertionError("the block ran")
+        assert caught.value.because == "it is a device, a pipe or a socket"
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
+
+
+def test_a_directory_is_named_itself(tmp_path: Path) -> None:
+    with pytest.raises(HostError) as caught, replacing(tmp_path):
+        raise AssertionError("the block ran")
+    assert str(tmp_path) in str(caught.value)
+    assert caught.value.because == "it is a directory"

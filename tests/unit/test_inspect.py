@@ -41,6 +41,7 @@ def layout(tmp_path: Path) -> Path:
         working_dir="/srv",
         labels={"x": "1\n2"},
         exposed_ports=("80/tcp",),
+        volumes=("/data",),
         stop_signal="SIGINT",
     )
     image = assemble(layers, config)
@@ -70,6 +71,7 @@ def test_what_an_image_is(layout: Path, capsys: pytest.CaptureFixture[str]) -> N
         "user": "alice",
         "working": "dir  /srv",
         "ports": "80/tcp",
+        "volumes": "/data",
         "stop": "signal  SIGINT",
         "labels": "x=1\\n2",
     }
@@ -82,6 +84,7 @@ def test_what_an_image_is(layout: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_the_same_for_programs(layout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     value = json.loads(inspect(layout, capsys, "--json"))
     assert value["cmd"] == ["python3", "-c", "pass it"]
+    assert value["volumes"] == ["/data"]
     assert value["totals"]["compressed"] == sum(layer["compressed"] for layer in value["layers"])
     assert value["totals"]["unpacked"] == sum(layer["unpacked"] for layer in value["layers"])
     assert [layer["created_by"] for layer in value["layers"]] == ["lower", "\x1b[31mupper"]

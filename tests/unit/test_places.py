@@ -29,6 +29,7 @@ from builder.registry.reference import Reference
 from builder.tools import Tools
 from rootfs.digest import Digest
 from rootfs.errors import HostError, IntegrityError, UsageError
+from rootfs.files import STDOUT
 from rootfs.ports import read_blob
 from rootfs.store import DiskStore
 from rootfs.tree import Tree, directory, file, symlink
@@ -68,9 +69,42 @@ def test_a_text_says_the_form() -> None:
         assert str(place) == (f"{Path(path)}:{name}" if name else str(Path(path)))
 
 
+def test_an_archive_may_go_to_stdout() -> None:
+    for text, form, said in (
+        ("docker-archive:-:wee:1", "docker-archive", "-:wee:1"),
+        ("oci-archive:-", "oci-archive", "-"),
+        ("tar:-", "tar", "-"),
+    ):
+        place = Place.parse(text)
+        assert (place.form, place.path, str(place)) == (form, STDOUT, said)
+    assert Place.parse("-", plain="dir") == Place.parse("tar:-")
+    assert Place.parse("oci-archive:./-").path == Path("-")
+
+
+UNWRITTEN = ("-", "docker-daemon:a:1", "containers-storage:a", "a.tar.xz", "a.zip:1")
+MISTYPED = ("localhost:5000/a@sha256:1", "localhost:5000/UPPER:1", "r.example.org/a@sha256:1")
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "oci:", "bundle:", "oci::x", "docker-archive:a.tar.gz", "oci-archive:a.tzst", "r.example.org/a:1", "\0"],
+    [
+        "",
+        "oci:",
+        "bundle:",
+        "oci::x",
+        "docker-archive:a.tar.gz",
+        "oci-archive:a.tzst",
+        "r.example.org/a:1",
+        "\0",
+        "docker://r.example.org/a:1",
+        "oci:a:b d",
+        "a.oci.tar:-1",
+        "docker-archive:a.tar:Wee",
+        "bundle:-",
+        "oci:-:1",
+        *UNWRITTEN,
+        *MISTYPED,
+    ],
 )
 def test_what_is_no_place(text: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -346,7 +380,7 @@ def test_the_verb_refuses_what_it_cannot_do(tools: Tools, capsys: pytest.Capture
         (("l", "docker-archive:x.tar", "--platform", "linux/riscv64"), "no image for"),
         (("l", "docker-archive:x.tar:BAD"), "not an image's name"),
         (("l", "docker-archive:x.tar:a:1", "--name", "b:1"), "two names"),
-        (("l", "registry.example.org/a:1"), "registry"),
+        (("l", "a", "--tag", "x"), "for registries"),
         (("l", "oci:full"), "something other"),
         (("nothing", "b"), "no such image"),
         (("r.tar", "b"), "no image"),

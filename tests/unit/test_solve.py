@@ -90,7 +90,7 @@ def test_a_package_may_conflict_with_what_it_provides_itself() -> None:
     assert chosen(solve(archive, ["mta"])) == ["mta 1"]
     with pytest.raises(ResolveError) as caught:
         solve(archive, ["mta", "other"])
-    assert caught.value.because == "other 1: conflicts with mta 1 (wanted by mta <- recipe)"
+    assert caught.value.because == "other 1: conflicts with mta 1 (wanted by mta <- request)"
 
 
 def test_dependency_cycles_end() -> None:
@@ -102,17 +102,17 @@ def test_why_not_names_the_chain_and_each_alternative() -> None:
     with pytest.raises(ResolveError) as caught:
         solve(archive, ["app"], deny=["no"])
     assert caught.value.message == "cannot satisfy `gone (>= 3) | no`"
-    assert caught.value.at == "wanted by lib <- app <- recipe"
-    assert caught.value.because == "\n    gone (>= 3): only 2 is there\n    no 1: denied by the recipe"
+    assert caught.value.at == "wanted by lib <- app <- request"
+    assert caught.value.because == "\n    gone (>= 3): only 2 is there\n    no 1: denied"
 
 
 def test_explain_says_who_pulls_a_package_by_which_relation_and_who_else_needs_it() -> None:
     archive = index("a 1 Depends: b (>= 1), d", "b 1 Pre-Depends: c", "c 1", "d 1 Depends: x | c", "x 1 Conflicts: a")
     assert solve(archive, ["a"]).explain("c").splitlines() == [
-        "c 1: c <- b <- a <- recipe",
+        "c 1: c <- b <- a <- request",
         "  b Pre-Depends: c",
         "  a Depends: b (>= 1)",
-        "  recipe: a",
+        "  request: a",
         "  also needed by 1:",
         "    d Depends: x | c",
     ]
@@ -128,7 +128,7 @@ def test_explain_leads_back_to_an_essential_package() -> None:
 
 def test_explain_finds_a_virtual_package_and_suggests_a_name() -> None:
     selection = solve(index("a 1 Depends: awk", "mawk 1 Provides: awk"), ["a"])
-    assert selection.explain("awk").startswith("mawk 1 provides awk: mawk <- a <- recipe\n")
+    assert selection.explain("awk").startswith("mawk 1 provides awk: mawk <- a <- request\n")
     with pytest.raises(ResolveError) as caught:
         selection.explain("mwak")
     assert caught.value.hint == "did you mean mawk?"
@@ -150,7 +150,7 @@ def test_a_wish_may_name_a_version_and_what_depends_on_another_is_then_refused()
     assert chosen(solve(archive, ["a=1"])) == ["a 1"]
     with pytest.raises(ResolveError) as caught:
         solve(archive, ["a=1", "b"])
-    assert (caught.value.message, caught.value.at) == ("cannot satisfy `a (>= 2)`", "wanted by b <- recipe")
+    assert (caught.value.message, caught.value.at) == ("cannot satisfy `a (>= 2)`", "wanted by b <- request")
     assert caught.value.because == "a 2: version 1 is already chosen"
 
 
@@ -252,8 +252,8 @@ def test_a_search_without_end_is_given_up() -> None:
     places = [f"p{n}h{hole} 1 Provides: h{hole}; Conflicts: h{hole}" for n in range(9) for hole in holes]
     with pytest.raises(ResolveError) as caught:
         solve(index(*pigeons, *places), [f"p{n}" for n in range(9)])
-    assert caught.value.at == "wanted by p8 <- recipe"
-    assert "p8h0 1: conflicts with p0h0 1 (wanted by p0h0 <- p0 <- recipe)" in (caught.value.because or "")
+    assert caught.value.at == "wanted by p8 <- request"
+    assert "p8h0 1: conflicts with p0h0 1 (wanted by p0h0 <- p0 <- request)" in (caught.value.because or "")
 
 
 def test_an_index_is_the_same_from_its_table() -> None:

@@ -118,6 +118,7 @@ def test_only_the_layers_that_hold_it_are_read_again(layout: Path, tmp_path: Pat
         (["usr/lob/libx.so.1"], "there is /usr/lib/libx.so.1"),
         (["a"], "too many symbolic links"),
         (["etc"], "--output DIR"),
+        (["etc", "-o", "etc.tar.gz"], "not compressed"),
         (["dev/null"], "it is a character"),
         (["etc/hosts/x"], "no etc/hosts/x"),
     ],
