@@ -15,6 +15,7 @@ from builder.plan import Step
 from builder.python import stages
 from builder.python.flags import Commands, environment
 from builder.python.install import Contents, install
+from builder.python.layout import LayoutCommands
 from builder.python.source import fetch_source
 from builder.python.versions import PythonRelease, find
 from builder.python.workshop import Workshop
@@ -45,15 +46,33 @@ def _train(step: Step, tools: Tools) -> Digest:
 
 def _compile(step: Step, tools: Tools) -> Digest:
     text = step.parameters["profile"]
-    profile = Digest.parse(text) if text else None
-    if profile is not None and not tools.store.exists(profile):
+    profile = _here(text, tools) if text else None
+    configured = result_tree(step.inputs[1], tools.store)
+    workshop = _workshop(step, tools)
+    return _put(stages.compile_(workshop, configured, profile, _commands(step), tools.jobs, tools.store), tools)
+
+
+def _count(step: Step, tools: Tools) -> Digest:
+    compiled = result_tree(step.inputs[1], tools.store)
+    practice = tuple(step.parameters["practice"])
+    return stages.count(_workshop(step, tools), compiled, _layout(step), practice, tools.store)
+
+
+def _arrange(step: Step, tools: Tools) -> Digest:
+    counts = _here(step.parameters["counts"], tools)
+    compiled = result_tree(step.inputs[1], tools.store)
+    return _put(stages.arrange(_workshop(step, tools), compiled, counts, _layout(step), tools.store), tools)
+
+
+def _here(text: str, tools: Tools) -> Digest:
+    """The digest of a part of the locked profile; IntegrityError when that is not in the store."""
+    profile = Digest.parse(text)
+    if not tools.store.exists(profile):
         raise IntegrityError(
             f"the locked profile is not here: {profile}",
             hint="`ocibuild profile pull RECIPE REFERENCE` brings one, `ocibuild profile train RECIPE` makes another",
         )
-    configured = result_tree(step.inputs[1], tools.store)
-    workshop = _workshop(step, tools)
-    return _put(stages.compile_(workshop, configured, profile, _commands(step), tools.jobs, tools.store), tools)
+    return profile
 
 
 def _install(step: Step, tools: Tools) -> Digest:
@@ -82,6 +101,8 @@ _STAGES: Mapping[str, Callable[[Step, Tools], Digest]] = {
     "instrument": _instrument,
     "train": _train,
     "compile": _compile,
+    "count": _count,
+    "arrange": _arrange,
     "install": _install,
 }
 KINDS = frozenset(_STAGES)
@@ -110,6 +131,11 @@ def _commands(step: Step) -> Commands:
     """The step's own commands; those of other stages are empty."""
     names = [one.name for one in fields(Commands)]
     return Commands(**{name: tuple(step.parameters.get(name, ())) for name in names})
+
+
+def _layout(step: Step) -> LayoutCommands:
+    names = [one.name for one in fields(LayoutCommands)]
+    return LayoutCommands(**{name: tuple(step.parameters.get(name, ())) for name in names})
 
 
 def _workshop(step: Step, tools: Tools) -> Workshop:

@@ -60,11 +60,13 @@ class LockedPackage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return Digest("sha256", self.sha256)
 
 
-class LockedProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LockedProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The profile that leads a build, and what it was trained for: it fits nothing else (see `python.profile`).
 
     `digest` is that of its canonical tar. `source` is CPython's sha256, `commands` the digest of what configured,
-    compiled and trained it; `compiler` and `headers` are packages with their versions.
+    compiled and trained it; `compiler` and `headers` are packages with their versions. `layout` is the digest of the
+    counts by which the interpreter is laid out, empty when it is not, and `laid` what they fit: BOLT's package, and
+    digests of what compiled and counted it.
     """
 
     digest: str
@@ -72,6 +74,18 @@ class LockedProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     commands: str
     compiler: tuple[str, ...]
     headers: tuple[str, ...]
+    layout: str = ""
+    laid: tuple[str, ...] = ()
+
+    @property
+    def digests(self) -> tuple[Digest, ...]:
+        """Its blobs: the counters, and the layout's counts if it has any; IntegrityError for what is no digest."""
+        return tuple(Digest.parse(text) for text in (self.digest, self.layout) if text)
+
+    @property
+    def counters(self) -> LockedProfile:
+        """The profile without a layout."""
+        return msgspec.structs.replace(self, layout="", laid=())
 
 
 class Lock(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,7 +108,7 @@ class Lock(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             for sha256 in (*(s.sha256 for s in lock.source), *(p.sha256 for p in lock.package)):
                 Digest("sha256", sha256)
             if lock.profile is not None:
-                Digest.parse(lock.profile.digest)
+                _ = lock.profile.digests
             if lock.schema != SCHEMA:
                 raise ValueError(f"schema {lock.schema}; this version reads {SCHEMA}")
         except (ValueError, IntegrityError) as error:

@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 
 from builder.budget import UPDATES
-from builder.lock import Lock, LockedPackage
+from builder.lock import Lock, LockedPackage, LockedProfile
 from builder.python.flags import Commands, Options, commands
+from builder.python.layout import layout_commands
 from builder.python.lines import line_of
 from builder.python.packages import packages_for
 from builder.recipe import Base, Recipe
@@ -28,6 +29,7 @@ from rootfs.suite import sources_file
 
 REVISIONS = {"fragment": 2, "rootfs": 3, "slim": 2, "archive": 1, "layer": 2, "layers": 1, "image": 2}
 REVISIONS |= {"configure": 1, "instrument": 1, "train": 1, "compile": 2, "install": 5}
+REVISIONS |= {"count": 2, "arrange": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -183,10 +185,19 @@ def train_step(recipe: Recipe, lock: Lock) -> Step:
     return _stage("train", "train", {"train": said.train, "practice": said.practice}, lock, toolchain, instrumented)
 
 
-def commands_of(recipe: Recipe, version: str) -> Commands:
-    """Every command of the recipe's compile; RecipeError for what this version of CPython, or this build, cannot do."""
+def count_step(recipe: Recipe, lock: Lock) -> Step:
+    """The step that counts what an interpreter is laid out by: it is compiled, led by the lock's profile."""
+    said = commands_of(recipe, lock.python.version)
+    layout = layout_commands(line_of(lock.python.version))
+    toolchain, compiled = _compiled(recipe, lock, said)
+    parameters = {"equip": layout.equip, "practice": said.practice, "gather": layout.gather}
+    return _stage("count", "count to lay out", parameters, lock, toolchain, compiled)
+
+
+def options_of(recipe: Recipe) -> Options:
+    """What the recipe says about the compile itself."""
     python = recipe.python
-    options = Options(
+    return Options(
         variant=python.variant,
         configure=python.configure,
         shared=python.shared,
@@ -196,7 +207,13 @@ def commands_of(recipe: Recipe, version: str) -> Commands:
         compiler=python.compiler,
         training=python.training,
         train_without=python.train_without,
+        layout=python.layout,
     )
+
+
+def commands_of(recipe: Recipe, version: str) -> Commands:
+    """Every command of the recipe's compile; RecipeError for what this version of CPython, or this build, cannot do."""
+    python, options = recipe.python, options_of(recipe)
     said = commands(line_of(version), options)
     if options.compiler == "clang" and options.is_trained:
         raise RecipeError(
@@ -238,16 +255,32 @@ def _stage(kind: str, title: str, parameters: Mapping[str, Any], lock: Lock, *in
     return Step(kind=kind, title=title, parameters={**msgspec.to_builtins(parameters), **always}, inputs=inputs)
 
 
+def _compiled(recipe: Recipe, lock: Lock, said: Commands) -> tuple[Step, Step]:
+    """The toolchain, and CPython as `make install` leaves it."""
+    variant = recipe.python.variant
+    toolchain, configured = _configured_source(recipe, lock, said)
+    profile = None if variant == "plain" else _profile(lock).digest
+    made = {"compile": said.compile, "install": said.install, "profile": profile}
+    title = f"compile CPython {lock.python.version} ({variant})"
+    return toolchain, _stage("compile", title, made, lock, toolchain, configured)
+
+
+def _arranged(lock: Lock, toolchain: Step, compiled: Step) -> Step:
+    """CPython with its interpreter laid out."""
+    layout, counts = layout_commands(line_of(lock.python.version)), _profile(lock).layout
+    if not counts:
+        hint = "`ocibuild recipe RECIPE` without --locked makes and pins them"
+        raise LockError("the lock's profile has no counts to lay the interpreter out by", hint=hint)
+    parameters = {"arrange": layout.arrange, "strip": layout.strip, "counts": counts}
+    return _stage("arrange", "lay out the interpreter", parameters, lock, toolchain, compiled)
+
+
 def _installed(recipe: Recipe, lock: Lock) -> Step:
     """CPython and pip as the image carries them."""
     python, source = recipe.python, lock.python
-    said = commands_of(recipe, source.version)
-    toolchain, configured = _configured_source(recipe, lock, said)
-    profile = None if python.variant == "plain" else _profile(lock)
-    made = {"compile": said.compile, "install": said.install, "profile": profile}
-    compiled = _stage(
-        "compile", f"compile CPython {source.version} ({python.variant})", made, lock, toolchain, configured
-    )
+    toolchain, compiled = _compiled(recipe, lock, commands_of(recipe, source.version))
+    if options_of(recipe).is_laid_out:
+        compiled = _arranged(lock, toolchain, compiled)
     pip = lock.source_named("pip") if python.pip else None
     parameters = {
         "version": source.version,
@@ -261,11 +294,11 @@ def _installed(recipe: Recipe, lock: Lock) -> Step:
     return _stage("install", f"install CPython {source.version}", parameters, lock, toolchain, compiled)
 
 
-def _profile(lock: Lock) -> str:
-    """The digest of the profile; without one gcc would only leave its optimisations out, and say nothing."""
+def _profile(lock: Lock) -> LockedProfile:
+    """The profile; without one gcc would only leave its optimisations out, and say nothing."""
     if lock.profile is None:
         raise LockError("the lock names no profile", hint="`ocibuild profile train RECIPE` trains and pins one")
-    return lock.profile.digest
+    return lock.profile
 
 
 def _registration(recipe: Recipe, lock: Lock) -> dict[str, Any]:

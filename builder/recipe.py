@@ -99,7 +99,7 @@ class Python(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     of its own; `free_threaded` is the build without a GIL (3.13+), `jit` the one with the just-in-time compiler
     (3.14+); `march` a CPU level (`x86-64-v3`); `pip` is the bundled one, none, or an exact version. `training` in
     `parallel` is faster and gives another profile every time; `train_without` leaves tests out of it. `layout`: whether
-    the interpreter is laid out by BOLT; `auto` is where it can be.
+    the interpreter is laid out by BOLT; `auto` is where that was measured to be of use.
     """
 
     version: PythonVersion

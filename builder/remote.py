@@ -29,13 +29,13 @@ from rootfs.errors import BuildError, HostError, IntegrityError, OcibuildError, 
 from rootfs.ports import Origin, Reporter, Store, read_blob
 
 ARTIFACT = "application/vnd.ocibuild.step.v1"
-KINDS = frozenset({"train", "compile", "install", "layer", "layers", "image"})
+KINDS = frozenset({"train", "count", "compile", "arrange", "install", "layer", "layers", "image"})
 """Kinds of steps whose results are kept: what takes minutes, and what is made of that. The rest is made again faster
 than it is fetched, and refers to thousands of blobs."""
 
 _PLAIN = "application/octet-stream"
 _ZSTD = "application/vnd.ocibuild.blob.v1+zstd"
-_PACKED = frozenset({"train", "compile", "install"})  # what layers hold is compressed already
+_PACKED = frozenset({"train", "count", "compile", "arrange", "install"})  # what layers hold is compressed already
 _KEY, _KIND, _RESULT = (f"vnd.ocibuild.step.{name}" for name in ("key", "kind", "result"))
 _BLOB, _SIZE = (f"vnd.ocibuild.blob.{name}" for name in ("digest", "size"))
 _LEVEL = 3
@@ -156,11 +156,15 @@ class RemoteCache:
         self._store.link(step.key, result, Origin(kind=step.kind, title=step.title))
 
     def _give(self, step: Step, target: Registry) -> None:
+        if self._target is None:
+            return
         try:
             if target.head_manifest(tag_of(step.key)) is None:
                 push(self._store, self._manifest(step), target, [tag_of(step.key)], self._reporter)
         except (TransferError, IntegrityError, HostError) as error:
             self._reporter.note(f"{step.title}: not kept in {target.reference.name}: {error.message} ({error.because})")
+            if isinstance(error, TransferError) and not (error.because or "").startswith("413"):
+                self._target = None  # nor would it take the next one; what is too large is one step's trouble
 
     def _manifest(self, step: Step) -> Descriptor:
         """The manifest of a step's result, in the store with all it needs."""

@@ -33,6 +33,9 @@ _DEFAULTS: Mapping[str, str] = {
     "pypi": "",
 }
 
+COMMON_PROXIES = ("PKG_PROXY", "HTTPS_PROXY, HTTP_PROXY")
+"""Origins of a proxy that is meant for every program: what is on this machine is not asked for by it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
@@ -117,8 +120,8 @@ def _fallbacks(environment: Mapping[str, str], apt: Path, pip: Sequence[Path]) -
         "pypi": _pip_index(environment, pip),
         "jobs": [Setting(value=str(len(os.sched_getaffinity(0))), origin="this machine's cores")],
         "proxy": [
-            *_found(environment.get("PKG_PROXY"), "PKG_PROXY"),
-            *_found(proxy or environment.get("HTTP_PROXY"), "HTTPS_PROXY, HTTP_PROXY"),
+            *_found(environment.get("PKG_PROXY"), COMMON_PROXIES[0]),
+            *_found(proxy or environment.get("HTTP_PROXY"), COMMON_PROXIES[1]),
         ],
         "no_proxy": _found(environment.get("no_proxy") or environment.get("NO_PROXY"), "NO_PROXY"),
         "ca_bundle": [

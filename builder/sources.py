@@ -117,8 +117,9 @@ class _Attached:
 
 
 def tag_of(found: FoundImage) -> str:
-    """The name of an image in its layout, where it may be a tag; else UsageError."""
-    name = found.descriptor.annotations.get(REF_NAME, "")
+    """The name of an image in its layout, where it may be a tag, or its tag in a registry; else UsageError."""
+    tag = found.registry.reference.tag if found.registry else None
+    name = tag or found.descriptor.annotations.get(REF_NAME, "")
     if not name:
         raise UsageError("no tag to push to", at=found.name, hint="write host/repository:tag, or --tag TAG")
     return name

@@ -11,12 +11,14 @@ from functools import partial
 from pathlib import Path
 
 from builder.registry.certs import certificates
-from builder.settings import Settings, certs_directories
+from builder.settings import COMMON_PROXIES, Settings, certs_directories
 from builder.tools import Tools
 from rootfs.ports import Reporter
 from rootfs.sandbox.namespaces import NamespaceSandbox
 from rootfs.store import DiskStore, in_use
 from rootfs.transport import HttpTransport
+
+_LOOPBACK = ("localhost", "127.0.0.0/8", "::1")
 
 
 def open_transport(settings: Settings) -> HttpTransport:
@@ -25,9 +27,14 @@ def open_transport(settings: Settings) -> HttpTransport:
     return HttpTransport(
         verify=Path(settings.ca_bundle.value) if settings.ca_bundle.value else None,
         proxies={"http": proxy, "https": proxy} if proxy else None,
-        no_proxy=settings.no_proxy.listed,
+        no_proxy=around_proxy(settings),
         tls=partial(certificates, directories=certs_directories()),
     )
+
+
+def around_proxy(settings: Settings) -> tuple[str, ...]:
+    """Hosts that are reached without the proxy; the loopback, too, when the proxy is meant for every program."""
+    return (*(_LOOPBACK if settings.proxy.origin in COMMON_PROXIES else ()), *settings.no_proxy.listed)
 
 
 @contextmanager

@@ -20,7 +20,10 @@ from rootfs.errors import UsageError
 from rootfs.ports import Reporter
 
 authfile_option = click.option(
-    "--authfile", metavar="FILE", type=click.Path(path_type=Path), help="The file to keep it in."
+    "--authfile",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The file of accounts; else podman's or docker's.",
 )
 
 

@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 
 _OURS = re.compile(
-    r" ?(?:-Wl,(?:--strip-all|-z,now)|-fuse-linker-plugin|-f(?:no-)?fat-lto-objects|-Wno-missing-profile|-no-pie"
-    r"|-fno-(?:pie|plt|gcse|crossjumping|tree-tail-merge)"
+    r" ?(?:-Wl,(?:--strip-all|-z,now|-q)|-fuse-linker-plugin|-f(?:no-)?fat-lto-objects|-Wno-missing-profile|-no-pie"
+    r"|-fno-(?:pie|plt|gcse|crossjumping|tree-tail-merge|reorder-blocks-and-partition)"
     r"|-f(?:lto|profile|random-seed|no-semantic-interposition)(?:[-=][^\s'\"]*)?)(?![\w-])"
 )
 # A path from the root, also behind -I and -L; not the Tools/build of CPython's own tree.

@@ -34,6 +34,9 @@ _CONFIGURE = (
 _OBJECTS = ("-g0", "-fno-semantic-interposition")
 _STRIPPED = ("-Wl,--strip-all",)
 _BOUND = ("-Wl,-z,now",)
+# What BOLT needs to move code: whole functions, and the relocations that a linker otherwise throws away.
+_WHOLE = ("-fno-reorder-blocks-and-partition",)
+_MOVABLE = "-Wl,-q"
 _THIN = "-flto=thin"
 _LLD = ("-fuse-ld=lld",)  # the linker that thin LTO is a part of
 
@@ -106,7 +109,10 @@ _RESERVED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a recipe's `[python]` says about the compile itself; the names are its keys."""
+    """What a recipe's `[python]` says about the compile itself; the names are its keys.
+
+    `layout` is bolt or none: what auto comes to is settled before.
+    """
 
     variant: str = "plain"
     configure: tuple[str, ...] = ()
@@ -117,6 +123,12 @@ class Options:
     compiler: str = "gcc"
     training: str = "serial"
     train_without: tuple[str, ...] = ()
+    layout: str = "none"
+
+    @property
+    def is_laid_out(self) -> bool:
+        """Whether the interpreter is laid out after it was linked (`builder.python.layout`)."""
+        return self.layout == "bolt"
 
     @property
     def is_trained(self) -> bool:
@@ -150,15 +162,15 @@ def commands(line: Line, options: Options) -> Commands:
     _check(line, options)
     flags, links = _flags(line, options)
     trained = options.is_trained
-    compiler = options.compiler
-    use = _USE[compiler] if trained else ()
-    lto = _LTO[compiler] if options.variant == "optimized-lto" else ()
-    last = (*_STRIPPED, *(_BOUND if trained else ()), *(_LLD if lto and compiler == "clang" else ()))
-    generate, generate_link = _GENERATE[compiler]
+    last, last_link = _last(options)
+    movable = _MOVABLE if options.is_laid_out else ""
+    generate, generate_link = _GENERATE[options.compiler]
     skip = tuple(word for name in _MADE_BEFORE for word in ("-o", name)) if trained else ("-o", "Programs/_testembed")
 
-    def make(target: str, compile_flags: Sequence[str], link_flags: Sequence[str]) -> tuple[str, ...]:
-        final = _final(line, options, (*flags, *compile_flags), (*links, *link_flags))
+    def make(
+        target: str, compile_flags: Sequence[str], link_flags: Sequence[str], program: str = ""
+    ) -> tuple[str, ...]:
+        final = _final(line, options, (*flags, *compile_flags), (*links, *link_flags), program)
         return ("make", *skip, target, *final)
 
     return Commands(
@@ -168,8 +180,8 @@ def commands(line: Line, options: Options) -> Commands:
         instrument=make("build_all", generate, generate_link) if trained else (),
         train=_train(line, options) if trained else (),
         practice=(*_counting(options), "-c", _WORKLOADS.read_text()) if trained and line.numbers >= (3, 8) else (),
-        compile=make("build_all", (*use, *lto), (*lto, *last)),
-        install=make("install", (*use, *lto), (*lto, *last)),
+        compile=make("build_all", last, last_link, movable),
+        install=make("install", last, last_link, movable),
     )
 
 
@@ -213,9 +225,24 @@ def _flags(line: Line, options: Options) -> tuple[tuple[str, ...], tuple[str, ..
     return (*_OBJECTS, *fixed, *march), rpath
 
 
-def _final(line: Line, options: Options, flags: Sequence[str], links: Sequence[str]) -> tuple[str, ...]:
-    """Make's variables. 2.7 takes whole CFLAGS, which its setup.py reads from the environment that make exports."""
-    linker: tuple[str, ...] = ("LINKCC=gcc -no-pie",) if _is_fixed(line, options) else ()
+def _last(options: Options) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Compiler and linker flags of the last stage alone."""
+    use = _USE[options.compiler] if options.is_trained else ()
+    lto = _LTO[options.compiler] if options.variant == "optimized-lto" else ()
+    lld = _LLD if lto and options.compiler == "clang" else ()
+    whole, stripped = (_WHOLE, ()) if options.is_laid_out else ((), _STRIPPED)
+    return (*use, *whole, *lto), (*lto, *stripped, *(_BOUND if options.is_trained else ()), *lld)
+
+
+def _final(
+    line: Line, options: Options, flags: Sequence[str], links: Sequence[str], program: str = ""
+) -> tuple[str, ...]:
+    """Make's variables; `program` is a flag for linking programs alone.
+
+    2.7 takes whole CFLAGS, which its setup.py reads from the environment that make exports.
+    """
+    linking = " ".join(filter(None, ("LINKCC=gcc -no-pie", program)))
+    linker: tuple[str, ...] = (linking,) if _is_fixed(line, options) else ()
     if _THIN in links:
         linker = ("AR=llvm-ar",)  # which can read, and list, what thin LTO makes of objects
     if line.has_nodist:

@@ -65,6 +65,9 @@ _LLVM: Mapping[str, tuple[str, ...]] = {
     "sid": ("21", "19", "22"),
 }
 
+BOLT: Mapping[str, str] = {"trixie": "19"}
+"""The suites whose package of BOLT was tried, each with its LLVM."""
+
 # On amd64 the library that counts comes with its 32-bit twin.
 _FOREIGN = ("lib32stdc++6", "libc6-i386")
 
@@ -92,11 +95,17 @@ class SuitePackages:
 
 
 def packages_for(
-    suite: str, line: Line | None = None, *, tkinter: bool = False, clang: bool = False, jit: bool = False
+    suite: str,
+    line: Line | None = None,
+    *,
+    tkinter: bool = False,
+    clang: bool = False,
+    jit: bool = False,
+    bolt: bool = False,
 ) -> SuitePackages:
     """The packages of a suite for a line (None: the newest), with what the options add to them.
 
-    RecipeError for a suite without a table, and for a JIT whose LLVM the suite has not.
+    RecipeError for a suite without a table, and for a JIT whose LLVM the suite has not; `bolt` is for suites in BOLT.
     """
     if suite not in _RENAMED:
         raise RecipeError(f"no table of packages for the suite {suite}", hint=f"suites with one: {', '.join(_RENAMED)}")
@@ -118,6 +127,8 @@ def packages_for(
     if jit:
         # The stencils are written by a program in Python 3.11 or later, which every suite with such an LLVM has.
         toolchain += (*_llvm_packages(_jit_llvm(suite, line)), "python3")
+    if bolt:
+        toolchain.append(f"bolt-{BOLT[suite]}")
     return SuitePackages(
         toolchain=tuple(dict.fromkeys(toolchain)),
         libraries=tuple(sorted(libraries)),

@@ -1,4 +1,4 @@
-"""The stages of a compile: configure, instrument, train, compile. A Tree of /build in, what the stage made out.
+"""The stages of a compile: configure, instrument, train, compile, count, arrange. A Tree in, what the stage made out.
 
 Law: the order of commands within a stage and what becomes of their files; what the commands are is `flags`, which stage
 follows which is the plan. Nothing but its inputs, commands, toolchain and epoch may change what a stage makes, save for
@@ -17,6 +17,7 @@ from pathlib import Path
 from builder.oci.tar import archive
 from builder.python.counters import CLANG_PROFILE, SUFFIX, members
 from builder.python.flags import Commands, with_jobs
+from builder.python.layout import COUNTS, LayoutCommands, canonical, check
 from builder.python.workshop import Workshop, failure
 from rootfs.collect import collect
 from rootfs.digest import Digest
@@ -100,6 +101,37 @@ def compile_(  # the field's word; the builtin is not meant
         hint = "the profile was trained for other sources, flags or headers: train it anew" if misfit else None
         raise failure("make", outcome, tail, hint=hint)
     workshop.run("make install", commands.install)
+    return collect(workshop.prefix, store, prefix="usr/local")
+
+
+def count(
+    workshop: Workshop, compiled: Tree, layout: LayoutCommands, practice: tuple[str, ...], store: Store
+) -> Digest:
+    """The counts by which an interpreter is laid out: how often it took which branch while it did the `practice`.
+
+    The program that counts never leaves this stage.
+    """
+    workshop.open(store, out=compiled)
+    workshop.run("equip to count", layout.equip)
+    workshop.run("count", practice)
+    workshop.run("gather the counts", layout.gather)
+    with workshop.writing():
+        gathered = (workshop.build / COUNTS).read_bytes()
+    return store.put([canonical(gathered, at=str(workshop.work / "log"))]).digest
+
+
+def arrange(workshop: Workshop, compiled: Tree, counts: Digest, layout: LayoutCommands, store: Store) -> Tree:
+    """What was compiled, with the interpreter laid out by the counts, and all that is linked stripped."""
+    workshop.open(store, out=compiled)
+    data = read_blob(store, counts)
+    check(data, at=str(counts))
+    with workshop.writing():
+        (workshop.build / COUNTS).write_bytes(data)
+    hint = "counts of another interpreter are refused: `ocibuild profile train RECIPE` makes those that fit"
+    workshop.run("lay out", layout.arrange, hint=hint)
+    workshop.run("strip", layout.strip)
+    with workshop.writing():
+        (workshop.build / "python").replace(workshop.work / "out" / layout.arrange[1].lstrip("/"))
     return collect(workshop.prefix, store, prefix="usr/local")
 
 

@@ -72,7 +72,9 @@ def find(place: Place, sources: Sequence[Source], note: Note) -> Credentials | N
 
 
 def _parsed(source: GivenFile | Path, note: Note | None = None) -> AuthFile | None:
-    """None when there is no such file; with `note`, which is told, also when it is not ours to read."""
+    """None when there is no such file, or in a directory that is closed to us (/run/containers may be root's alone);
+    with `note`, which is told, also when it is not ours to read.
+    """
     if isinstance(source, GivenFile):
         return AuthFile.parse(source.text.encode(), source.name)
     try:
@@ -80,6 +82,8 @@ def _parsed(source: GivenFile | Path, note: Note | None = None) -> AuthFile | No
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        if isinstance(error, PermissionError) and not os.path.lexists(source):
+            return None
         if note is not None and isinstance(error, PermissionError):
             note(f"{source}: not ours to read, so what it holds is left alone")
             return None

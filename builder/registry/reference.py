@@ -18,7 +18,7 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?\Z")
 _LONGEST_NAME = 255
-_SCHEMES = ("docker:", "https:", "http:", "oci:")  # of other programs, which write host and repository after them
+_SCHEMES = ("https:", "http:", "oci:")  # of other programs, which write host and repository after them
 
 SCHEME = "docker://"
 """What skopeo and podman write before a reference: it says nothing more than that it is one."""

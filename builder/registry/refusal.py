@@ -20,6 +20,7 @@ _HINTS = {
     401: "log in to the registry: `ocibuild login REGISTRY`",
     403: "may this account push to, or read, this repository? another one: `ocibuild login REGISTRY`",
     404: "is the repository's name right? some registries want it created first",
+    405: "does this registry take what is pushed? it may be a mirror, or be read only at the moment",
     413: "a proxy before the registry limits the size of a request; its operator can raise the limit",
     429: "the registry limits the rate of requests: wait, then do it again; what was pushed is kept",
 }

@@ -97,6 +97,12 @@ def _dependencies(recipe: Recipe, lock: Lock) -> Iterator[dict[str, Any]]:
         pinned = lock.profile
         fits = {"source": pinned.source, "commands": pinned.commands, "compiler": list(pinned.compiler)}
         yield {"name": "profile", "digest": _digests(Digest.parse(pinned.digest)), "annotations": fits}
+        if pinned.layout:
+            yield {
+                "name": "layout",
+                "digest": _digests(Digest.parse(pinned.layout)),
+                "annotations": {"laid": list(pinned.laid)},
+            }
     for package in lock.package:
         yield _package(package, recipe.base.suite)
 

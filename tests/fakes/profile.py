@@ -50,6 +50,9 @@ def profile(files: Mapping[str, bytes]) -> bytes:
 
 SMALL = profile({"Objects/list.gcda": gcda({1: {ARCS: (7, 0, 5), TIME: (3,)}}), "Python/x.gcda": gcda({2: {}})})
 
+COUNTS = b"1 f.lto_priv.0/1 1f 1 f.lto_priv.0/1 30 0 100\n1 f.lto_priv.0/1 2a 1 g 0 7 34818052\n"
+"""Counts of a layout, as they are kept."""
+
 
 def package(name: str, version: str = "1") -> LockedPackage:
     """A package of the toolchain."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from rootfs.store import DiskStore
 from rootfs.tree import Tree, file
 from tests.peers.olareg import olareg
 from tests.peers.registry import registry
+from tests.peers.toxiproxy import toxiproxy
 from tests.peers.zot import zot
 
 pytestmark = pytest.mark.peer
@@ -165,6 +167,13 @@ def test_from_registry_to_registry_nothing_touches_the_disk(plain: str, modern: 
     assert not Path("second/blobs").exists()
 
 
+def test_a_copy_keeps_the_tag(plain: str, modern: str, layout: Path, said: Said) -> None:
+    said("push", str(layout), f"{plain}/kept:old")
+    assert said("copy", f"{plain}/kept:old", f"{modern}/kept") == f"{modern}/kept@{digest_of(layout)}"
+    assert said("tags", f"{modern}/kept") == "old"
+    assert "no tag" in said("copy", f"{plain}/kept@{digest_of(layout)}", f"{modern}/kept", fails=2)
+
+
 def test_what_peers_attached_travels(plain: str, modern: str, peer: Peer, layout: Path, said: Said) -> None:
     root = digest_of(layout)
     said("push", str(layout), f"{plain}/peers:1")
@@ -245,6 +254,30 @@ def test_a_damaged_layout_is_named_and_no_tag_is_set(plain: str, layout: Path, s
     blob.write_bytes(data)
     assert str(blob) in said("push", str(layout), f"{plain}/damaged:1", fails=5)
     assert said("tags", f"{plain}/damaged", fails=6)
+
+
+def test_the_first_download_that_fails_ends_the_others(peer: Peer, tmp_path: Path, said: Said) -> None:
+    store = DiskStore(tmp_path / "made")
+    sizes = {"small": 1 << 20, "big": 24 << 20}
+    trees = [Tree([file(name, hashlib.shake_256(name.encode()).digest(size))]) for name, size in sizes.items()]
+    small, big = (pack(tree, store, created_by="", epoch=0) for tree in trees)
+    image = assemble([small, big], ImageConfig(platform=Platform(architecture="amd64"), created=0))
+    for document in (image.config, image.manifest):
+        store.put([document])
+    write_layout(tmp_path / "layout", store, image.descriptor, ref_name="1.0")
+    with (
+        olareg(peer("olareg"), tmp_path / "olareg") as host,
+        toxiproxy(peer("toxiproxy"), tmp_path / "toxiproxy") as toxics,
+    ):
+        said("push", "layout", f"{host}/a:1")
+        digest = small.descriptor.digest
+        (tmp_path / "olareg/blobs/a/blobs/sha256" / digest.hex).unlink()
+        link = toxics.link(host)
+        link.add("bandwidth", rate=2000)
+        errors = said("pull", f"{link.host}/a:1", "oci:there", fails=6, store="other")
+    assert f"error: registry refused: blob {digest}" in errors
+    assert f"fetch {big.descriptor.digest.hex[:12]}: failed" in errors
+    assert not (tmp_path / "there").exists()
 
 
 def test_bad_words_are_told_without_a_traceback(plain: str, layout: Path, said: Said) -> None:

@@ -15,6 +15,25 @@ pytestmark = [pytest.mark.archive, pytest.mark.compile]
 
 MB = 1_000_000
 
+ARRANGED_AGAIN = """
+import sys
+from dataclasses import replace
+
+from builder.app import read_lock
+from builder.cli.start import begin
+from builder.execute import execute
+from builder.plan import make_plan
+from builder.wiring import open_tools
+
+found, settings, reporter = begin("recipes/wee-lto.toml", ("python.layout=bolt",), None, {})
+with open_tools(settings, reporter) as tools:
+    lock = read_lock(found, tools, locked=True, epoch=None)
+    step = next(step for step in make_plan(found.recipe, lock).walk() if step.kind == "arrange")
+    for more in ([], ["-thread-count=1"], ["-thread-count=2"], ["-thread-count=8"]):
+        arrange = [*step.parameters["arrange"], *more]
+        print(execute(replace(step, parameters={**step.parameters, "arrange": arrange}), tools))
+"""
+
 
 @pytest.fixture(scope="module")
 def lto(image: Image) -> Path:
@@ -37,6 +56,19 @@ def test_wee_lto_passes_and_is_small(image: Image, lto: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 failed" in done.stdout
     assert _compressed(lto) <= 30 * MB
+
+
+@pytest.mark.sweep
+def test_an_interpreter_is_laid_out_the_same_on_any_number_of_threads(image: Image, ordinary_python: Path) -> None:
+    done = image.ocibuild("recipe", "recipes/wee-lto.toml", "--set", "python.layout=bolt")
+    assert done.returncode == 0, done.stderr
+    assert "compile: lay out" in done.stderr
+    assert "compile: train" not in done.stderr
+    done = image.user.run([ordinary_python, "-c", ARRANGED_AGAIN], cwd=image.clone, **image.mirrors)
+    assert done.returncode == 0, done.stderr
+    made = done.stdout.split()
+    assert len(made) == 4
+    assert len(set(made)) == 1
 
 
 def test_wee_nano_is_of_the_same_compile_passes_and_is_small(image: Image, lto: Path) -> None:

@@ -392,6 +392,9 @@ def test_a_file_that_is_not_ours_to_read_is_told_and_passed_over(
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     notes: list[str] = []
+    assert find(HERE, [tmp_path / "closed/auth.json"], notes.append) is None
+    assert notes == []
+    (tmp_path / "auth.json").touch()
     assert find(HERE, [tmp_path / "auth.json"], notes.append) is None
     places = Access(files=(tmp_path / "auth.json",), realms_file=tmp_path / "directory/realms.json")
     monkeypatch.setattr("builder.login.read_realms", lambda _: {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -123,7 +124,7 @@ def test_a_stream_that_is_no_terminal_gets_lines() -> None:
 
 
 def _program(*argv: str, stdout: int, code: str = "pass") -> subprocess.Popen[str]:
-    line = f"{code}; import sys; from builder.cli import main; sys.argv[1:] = {argv!r}; main()"
+    line = f"{code}\nimport sys; from builder.cli import main; sys.argv[1:] = {argv!r}; main()"
     return subprocess.Popen([sys.executable, "-c", line], stdout=stdout, stderr=subprocess.PIPE, text=True)
 
 
@@ -154,3 +155,27 @@ def test_a_file_that_cannot_be_read_is_not_said_to_be_written() -> None:
     text, status = _explain(PermissionError(13, "Permission denied", "/srv/a.tar"))
     assert status == 7
     assert "cannot open /srv/a.tar" in text
+
+
+STUCK = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from builder import cli
+cli._GRACE = 0.2
+def run(argv):
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: (print("stuck", flush=True), threading.Event().wait(120))).result()
+cli.run = run
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_does_not_end_is_not_waited_for_after_ctrl_c(number: signal.Signals) -> None:
+    """Such as a server that says nothing: the time allowed for that, and the tries, come to minutes."""
+    with _program(stdout=subprocess.PIPE, code=STUCK) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "stuck\n"
+        process.send_signal(number)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "run the same command to go on" in error

@@ -16,7 +16,7 @@ import pytest
 from builder.compiling import _llvm_of
 from builder.execute import execute
 from builder.lock import Lock, LockedSource
-from builder.plan import Step, commands_of, make_plan, train_step
+from builder.plan import Step, commands_of, count_step, make_plan, train_step
 from builder.python.profile import profile_for
 from builder.python.versions import find
 from builder.recipe import Recipe
@@ -25,6 +25,7 @@ from rootfs.digest import Digest
 from rootfs.errors import BuildError, IntegrityError, LockError, OcibuildError, RecipeError
 from rootfs.ports import Command, read_blob
 from rootfs.tree import Tree, directory
+from tests.fakes.profile import COUNTS
 from tests.fakes.reporter import ListReporter
 from tests.fakes.sandbox import Played, ScriptedSandbox
 from tests.fakes.store import MemoryStore
@@ -77,6 +78,10 @@ class Works:
         places = {bind.target: bind.source for bind in command.binds}
         if name == "train":
             _write(places["/build"] / "Python/ceval.gcda", b"adcg")
+        if name == "gather":
+            _write(places["/build"] / "layout.fdata", COUNTS)
+        if name == "lay out":
+            _write(places["/build"] / "python", b"\x7fELF, laid out")
         if name == "make install":
             _write(places["/usr/local"] / "bin/python3.14", b"\x7fELF")
             for path in ("os.py", "json/tool.py", "ensurepip/__init__.py", "ensurepip/_bundled/pip-1-py3-none-any.whl"):
@@ -114,6 +119,10 @@ def _name(argv: tuple[str, ...]) -> str:
         return "instrument" if any("-fprofile-generate" in word for word in argv) and name == "make" else name
     if program == "setarch":
         return "train" if "-m" in words else "practice"
+    if program == "llvm-bolt":
+        return "equip" if "-instrument" in words else "lay out"
+    if program == "sh":
+        return "gather" if "merge-fdata" in argv[-1] else "strip"
     if program.startswith("python"):
         return "pip" if "--find-links" in words else "byte-compile" if "compileall" in words else "check"
     return program
@@ -139,6 +148,7 @@ def installed(*overrides: str, lock: Lock = LOCK) -> Step:
 
 
 LED = "python.variant=optimized-lto"
+LAID_OUT = (LED, "python.layout=bolt")
 INSTALL = ["check", "pip", "byte-compile", "byte-compile"]
 PLAIN = ["configure", "make", "make install", *INSTALL]
 
@@ -242,9 +252,10 @@ def test_a_training_test_that_fails_is_named_and_no_profile_is_kept(works: Works
     assert works.ran == ["train", "practice"]
 
 
-def led_lock(profile: Digest) -> Lock:
-    """The lock of a recipe that is led by this profile."""
-    return msgspec.structs.replace(LOCK, profile=profile_for(profile, commands_of(recipe(LED), "3.14.7"), LOCK))
+def led_lock(profile: Digest, layout: Digest | None = None) -> Lock:
+    """The lock of a recipe that is led by this profile, and laid out by these counts."""
+    said = commands_of(recipe(LED), "3.14.7")
+    return msgspec.structs.replace(LOCK, profile=profile_for(profile, said, LOCK, layout=layout))
 
 
 def test_a_profile_leads_the_build_that_configures_no_second_time(works: Works) -> None:
@@ -252,6 +263,25 @@ def test_a_profile_leads_the_build_that_configures_no_second_time(works: Works) 
     assert b"Python/ceval.gcda" in read_blob(works.store, profile)
     works.has(installed(LED, lock=led_lock(profile)))
     assert works.ran == PLAIN[1:]
+
+
+def test_what_is_counted_is_compiled_once_and_laid_out_by_its_counts(works: Works) -> None:
+    profile = works.has(train_step(recipe(*LAID_OUT), LOCK))
+    counts = works.has(count_step(recipe(*LAID_OUT), led_lock(profile)))
+    assert works.ran == ["make", "make install", "equip", "practice", "gather"]
+    assert read_blob(works.store, counts) == COUNTS
+    lock = led_lock(profile, counts)
+    works.has(installed(*LAID_OUT, lock=lock))
+    assert works.ran == ["lay out", "strip", *INSTALL]
+    works.has(installed(*LAID_OUT, "python.pyc=none", lock=lock))
+    assert works.ran == INSTALL[:2]
+
+
+def test_counts_that_are_not_here_are_an_error_before_anything_is_laid_out(works: Works) -> None:
+    profile = works.has(train_step(recipe(*LAID_OUT), LOCK))
+    with pytest.raises(IntegrityError, match="profile is not here"):
+        works.has(installed(*LAID_OUT, lock=led_lock(profile, Digest.of(b"somewhere else"))))
+    assert "lay out" not in works.ran
 
 
 def test_a_profile_that_is_not_here_is_an_error_before_anything_is_made(works: Works) -> None:

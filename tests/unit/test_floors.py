@@ -23,7 +23,8 @@ F1 pure    rootfs.debian.index
 F1 pure    rootfs.debian.release rootfs.debian.tar rootfs.debian.deb rootfs.debian.dpkg
 F2 pure    rootfs.debian.offers rootfs.debian.search rootfs.debian.marking
 F2 pure    rootfs.debian.solve rootfs.debian.batches rootfs.slimrules rootfs.slim rootfs.sizes
-F3 effects rootfs.files rootfs.store rootfs.holdings rootfs.prune rootfs.scrub rootfs.hosts rootfs.body rootfs.tls rootfs.transport rootfs.keyring rootfs.extract
+F3 effects rootfs.files rootfs.store rootfs.holdings rootfs.prune rootfs.scrub rootfs.hosts rootfs.body rootfs.tls
+F3 effects rootfs.transport rootfs.keyring rootfs.extract
 F3 effects rootfs.collect rootfs.hosttree rootfs.tarstream
 F3 effects rootfs.sandbox.mounts rootfs.sandbox.child rootfs.sandbox.ids rootfs.sandbox.probe
 F3 effects rootfs.sandbox.namespaces rootfs.readback
@@ -44,7 +45,8 @@ F5 effects builder.oci.listing builder.oci.recompress builder.oci.walk builder.o
 F5 pure    builder.oci.docker builder.oci.bundle
 F5 effects builder.oci.archive builder.oci.dockerarchive
 F6 pure    builder.python.lines builder.python.packages builder.python.versions builder.python.flags
-F6 pure    builder.python.layout builder.python.verify builder.python.counters builder.python.ldconfig builder.python.register
+F6 pure    builder.python.layout builder.python.verify builder.python.counters builder.python.ldconfig
+F6 pure    builder.python.register
 F6 pure    builder.python.acceptance_build builder.python.acceptance
 F6 pure    builder.python.anatomy
 F6 pure    builder.recipe builder.lock builder.budget
@@ -81,12 +83,16 @@ F7 effects builder.reach
 F8 effects builder.settings builder.progress builder.login builder.wiring builder.app builder.profiles builder.forms
 F8 effects builder.standalone builder.cache
 F8 effects builder.cli.options builder.cli.start builder.cli.said builder.cli.deliver
-F8 effects builder.cli.sending builder.cli.push builder.cli.pull builder.cli.tags builder.cli.delete builder.cli.caching
-F8 effects builder.cli.index builder.cli.pack builder.cli.mutate builder.cli.base builder.cli.bench builder.cli.explain
+F8 effects builder.cli.sending builder.cli.push builder.cli.pull builder.cli.tags builder.cli.delete
+F8 effects builder.cli.caching
+F8 effects builder.cli.index builder.cli.pack builder.cli.mutate builder.cli.base builder.cli.bench
+F8 effects builder.cli.explain
 F8 effects builder.cli.login builder.cli.logout
-F8 effects builder.cli.lock builder.cli.profile builder.cli.cache builder.cli.recipe builder.cli.registry builder.cli.rootfs builder.cli.settings
+F8 effects builder.cli.lock builder.cli.profile builder.cli.cache builder.cli.recipe builder.cli.registry
+F8 effects builder.cli.rootfs builder.cli.settings
 F8 effects builder.cli.sbom builder.cli.referrers
-F8 effects builder.cli.looking builder.cli.diff builder.cli.extract builder.cli.check builder.cli.inspect builder.cli.verify builder.cli.copy builder.cli builder.__main__
+F8 effects builder.cli.looking builder.cli.diff builder.cli.extract builder.cli.check builder.cli.inspect
+F8 effects builder.cli.verify builder.cli.copy builder.cli builder.__main__
 """
 
 EFFECTS = frozenset(

@@ -8,10 +8,12 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import zstandard
 
 from builder.artifact import ARTIFACT, CONFIG, Trained, admit, assemble, in_file, in_registry, write_file
+from builder.artifact import COUNTS as COUNTS_TYPE
 from builder.lock import LockedProfile
 from builder.oci.descriptor import LAYER_GZIP, LAYER_ZSTD, MANIFEST, Descriptor
 from builder.oci.manifest import Index, Manifest
@@ -23,7 +25,7 @@ from rootfs.digest import Digest, canonical_json
 from rootfs.errors import IntegrityError, OcibuildError, UsageError
 from rootfs.ports import read_blob
 from rootfs.tree import Tree, file
-from tests.fakes.profile import ARCS, SMALL, gcda, profile
+from tests.fakes.profile import ARCS, COUNTS, SMALL, gcda, profile
 from tests.fakes.registry import MemoryRegistry
 from tests.fakes.reporter import ListReporter
 from tests.fakes.store import MemoryStore
@@ -53,6 +55,39 @@ def test_the_artifact_is_one_manifest_with_a_config_and_a_layer() -> None:
     config = json.loads(read_blob(store, manifest.config.digest))
     assert config["profile"]["digest"] == str(Digest.of(SMALL))
     assert (config["python"], config["platform"]) == ("3.14.7", "linux/amd64")
+
+
+LAID = msgspec.structs.replace(trained().profile, layout=str(Digest.of(COUNTS)), laid=("bolt-19 1",))
+
+
+def made_with_counts(counts: bytes = COUNTS) -> tuple[MemoryStore, Descriptor]:
+    store = MemoryStore()
+    for blob in (SMALL, counts):
+        store.put([blob])
+    profile = msgspec.structs.replace(LAID, layout=str(Digest.of(counts)))
+    return store, assemble(Trained(profile=profile, python="3.14.7", platform="linux/amd64"), store)
+
+
+def test_counts_of_a_layout_are_a_second_layer_and_come_back(tmp_path: Path) -> None:
+    store, descriptor = made_with_counts()
+    manifest = Manifest.parse(read_blob(store, descriptor.digest))
+    assert [layer.media_type for layer in manifest.layers] == [LAYER_ZSTD, COUNTS_TYPE]
+    write_file(tmp_path / "x", descriptor, store)
+    other = MemoryStore()
+    assert admit(in_file(tmp_path / "x"), other) == LAID
+    assert sorted(other.blobs.values()) == sorted([SMALL, COUNTS])
+
+
+def test_a_second_layer_that_is_no_counts_is_refused_with_the_first(tmp_path: Path) -> None:
+    store, descriptor = made_with_counts(b"#!/bin/sh\n")
+    write_file(tmp_path / "x", descriptor, store)
+    assert refused(tmp_path / "x").message == "not counts of a layout"
+
+
+def test_parts_that_only_the_config_or_only_the_manifest_names_are_refused(tmp_path: Path) -> None:
+    config = {"python": "", "platform": "", "profile": msgspec.to_builtins(LAID)}
+    error = refused(written(tmp_path / "x", repacked(config=config)))
+    assert "names 2 parts, and there are 1 layers" in (error.because or "")
 
 
 def test_the_same_profile_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ from builder.app import SHIPPED, Found
 from builder.artifact import admit, in_file, write_file
 from builder.cli import run
 from builder.lock import Lock, LockedProfile
-from builder.plan import commands_of, make_plan, train_step
+from builder.plan import commands_of, count_step, make_plan, train_step
 from builder.profiles import artifact, status, tag_of, take, train, with_profile
 from builder.python.profile import profile_for
 from builder.tools import Tools
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, LockError, RecipeError, TransferError
 from rootfs.store import DiskStore
-from tests.fakes.profile import ARCS, SMALL, gcda, package, profile, recipe_in, tools_with
+from tests.fakes.profile import ARCS, COUNTS, SMALL, gcda, package, profile, recipe_in, tools_with
 from tests.fakes.store import MemoryStore
 
 OTHER = profile({"Objects/list.gcda": gcda({1: {ARCS: (9, 9, 9)}})})
@@ -272,6 +272,128 @@ def test_one_for_another_version_is_refused_with_what_differs(
         assert f"trained for CPython 3.14.6 on {lock.platform}" in caught.value.message
         assert "2222" in (caught.value.because or "")
     assert not store.blobs
+
+
+@pytest.fixture
+def laid_out(tmp_path: Path) -> tuple[Found, Lock]:
+    """A recipe whose interpreter is laid out."""
+    found, lock = recipe_in(tmp_path)
+    python = msgspec.structs.replace(found.recipe.python, layout="bolt")
+    found = replace(found, recipe=msgspec.structs.replace(found.recipe, python=python))
+    return found, msgspec.structs.replace(lock, package=(*lock.package, package("bolt-19"), package("libbolt-19-dev")))
+
+
+def counted_before(found: Found, lock: Lock, tools: Tools, data: bytes = SMALL) -> None:
+    """The counting's result is in the store, as if it had run."""
+    tools.store.link(count_step(found.recipe, pinning(found, lock, data)).key, tools.store.put([COUNTS]).digest)
+    found.lock_path.write_bytes(lock.to_bytes())
+
+
+def with_layout(found: Found, lock: Lock) -> Lock:
+    """The lock with a profile that has counts pinned, as one that fits."""
+    said = commands_of(found.recipe, lock.python.version)
+    whole = profile_for(Digest.of(SMALL), said, lock, layout=Digest.of(COUNTS))
+    return msgspec.structs.replace(lock, profile=whole)
+
+
+def test_what_is_trained_for_a_layout_is_counted_too(
+    laid_out: tuple[Found, Lock], store: MemoryStore, tmp_path: Path
+) -> None:
+    found, lock = laid_out
+    tools, _ = tools_with(store, tmp_path)
+    trained_before(found, lock, tools)
+    counted_before(found, lock, tools)
+    made, _ = train(found, lock, tools)
+    assert made == reread(found) == with_layout(found, lock)
+
+
+def test_a_profile_without_counts_gets_them_unless_nothing_may_be_pinned(
+    laid_out: tuple[Found, Lock], store: MemoryStore, tmp_path: Path
+) -> None:
+    found, lock = laid_out
+    tools, reporter = tools_with(store, tmp_path)
+    store.put([SMALL])
+    counted_before(found, lock, tools)
+    lock = msgspec.structs.replace(with_layout(found, lock), profile=pinned(with_layout(found, lock)).counters)
+    with pytest.raises(LockError, match="no counts to lay out by") as caught:
+        with_profile(found, lock, tools, locked=True, places=())
+    assert "without --locked" in (caught.value.hint or "")
+    made = with_profile(found, lock, tools, locked=False, places=())
+    assert made == with_layout(found, lock)
+    assert "pinning what counting gives" in str(reporter.events[-1])
+    assert with_profile(found, made, tools, locked=True, places=()) == made
+
+
+def test_a_shipped_one_serves_who_is_laid_out_and_who_is_not(
+    laid_out: tuple[Found, Lock], recipe: tuple[Found, Lock], tmp_path: Path
+) -> None:
+    found, lock = laid_out
+    whole = MemoryStore()
+    for blob in (SMALL, COUNTS):
+        whole.put([blob])
+    (tmp_path / "profiles").mkdir()
+    shipped = tmp_path / "profiles/x.profile"
+    write_file(shipped, artifact(found, with_layout(found, lock), tools_with(whole, tmp_path)[0], places=()), whole)
+    tools, _ = tools_with(MemoryStore(), tmp_path)
+    assert with_profile(found, lock, tools, locked=False, places=[tmp_path]) == with_layout(found, lock)
+    other, plainer = recipe
+    made = pinned(with_profile(other, plainer, tools, locked=False, places=[tmp_path]))
+    assert (made.digest, made.layout, made.laid) == (str(Digest.of(SMALL)), "", ())
+
+
+def test_counts_that_are_nowhere_are_missed_only_where_something_is_laid_out(
+    laid_out: tuple[Found, Lock], store: MemoryStore, tmp_path: Path
+) -> None:
+    found, lock = laid_out
+    lock = with_layout(found, lock)
+    tools, _ = tools_with(store, tmp_path)
+    store.put([SMALL])
+    with pytest.raises(IntegrityError, match=f"not here: {Digest.of(COUNTS)}"):
+        with_profile(found, lock, tools, locked=False, places=())
+    tree = store.put([b'{"entries":[]}']).digest
+    for step in make_plan(found.recipe, lock).walk():
+        if step.kind == "arrange":
+            store.link(step.key, tree)
+    assert with_profile(found, lock, tools, locked=False, places=()) == lock
+
+
+def test_a_fetched_profile_brings_its_counts_and_one_without_takes_none_away(
+    laid_out: tuple[Found, Lock], store: MemoryStore, tmp_path: Path
+) -> None:
+    found, lock = laid_out
+    whole = MemoryStore()
+    for blob in (SMALL, COUNTS):
+        whole.put([blob])
+    locked = with_layout(found, lock)
+    bare = msgspec.structs.replace(lock, profile=pinned(locked).counters)
+    for name, one in (("whole", locked), ("bare", bare)):
+        write_file(tmp_path / name, artifact(found, one, tools_with(whole, tmp_path)[0], places=()), whole)
+    tools, _ = tools_with(store, tmp_path)
+    assert take(found, lock, in_file(tmp_path / "whole"), tools) == locked
+    assert Digest.of(COUNTS) in store.blobs
+    assert take(found, locked, in_file(tmp_path / "bare"), tools) == locked
+    others = msgspec.structs.replace(
+        locked, profile=msgspec.structs.replace(pinned(locked), layout="sha256:" + "9" * 64)
+    )
+    with pytest.raises(LockError, match="pins another profile"):
+        take(found, others, in_file(tmp_path / "whole"), tools)
+
+
+def test_counts_of_another_bolt_are_left_out_of_what_is_fetched_and_that_is_said(
+    laid_out: tuple[Found, Lock], store: MemoryStore, tmp_path: Path
+) -> None:
+    found, lock = laid_out
+    whole = MemoryStore()
+    for blob in (SMALL, COUNTS):
+        whole.put([blob])
+    write_file(
+        tmp_path / "x", artifact(found, with_layout(found, lock), tools_with(whole, tmp_path)[0], places=()), whole
+    )
+    newer = msgspec.structs.replace(lock, package=(*lock.package[:3], package("bolt-19", "2")))
+    tools, reporter = tools_with(store, tmp_path)
+    made = take(found, newer, in_file(tmp_path / "x"), tools)
+    assert pinned(made) == pinned(with_layout(found, lock)).counters
+    assert "left out" in str(reporter.events)
 
 
 def test_status_says_where_it_is(recipe: tuple[Found, Lock], store: MemoryStore, tmp_path: Path) -> None:

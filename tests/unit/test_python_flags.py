@@ -90,6 +90,18 @@ def test_make_and_make_install_have_the_same_flags() -> None:
     assert variables(made.compile) == variables(made.install)
 
 
+@pytest.mark.parametrize("variant", TRAINED)
+def test_an_interpreter_that_is_laid_out_keeps_what_tells_its_code_apart(variant: str) -> None:
+    usual, laid_out = said(variant=variant), said(variant=variant, layout="bolt")
+    for command in (laid_out.compile, laid_out.install):
+        made = variables(command)
+        assert made["LINKCC"].split()[-1] == "-Wl,-q"
+        assert "-fno-reorder-blocks-and-partition" in made["CFLAGS_NODIST"].split()
+        assert "--strip-all" not in text(command)
+    assert "--strip-all" in text(usual.compile)
+    assert replace(laid_out, compile=usual.compile, install=usual.install) == usual, "one profile serves both"
+
+
 def test_2_7_takes_whole_flags() -> None:
     given = variables(said("2.7", variant="optimized").compile)
     assert {"CFLAGS", "LDFLAGS"} <= set(given)

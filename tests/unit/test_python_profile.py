@@ -8,7 +8,7 @@ import pytest
 from builder.lock import SCHEMA, Lock, LockedPackage, LockedProfile, LockedSource
 from builder.python.flags import Options, commands
 from builder.python.lines import line_of
-from builder.python.profile import misfits, profile_for
+from builder.python.profile import fitting, misfits, profile_for
 from rootfs.digest import Digest
 
 PACKAGES = (
@@ -124,3 +124,34 @@ def test_what_the_image_runs_on_does_not_matter() -> None:
     runtime = lock(packages=(("libssl-dev", "9"),), sets=("runtime",)).package
     both = msgspec.structs.replace(lock(), package=(*lock().package, *runtime))
     assert misfits(profile(), profile(both)) == []
+
+
+BOLT = (*PACKAGES, ("bolt-19", "1:19.1.7-3"), ("libbolt-19-dev", "1:19.1.7-3"))
+
+
+def with_layout(made: Lock | None = None, **options: object) -> LockedProfile:
+    said = commands(line_of("3.14"), Options(**{"variant": "optimized", "layout": "bolt", **options}))  # type: ignore[arg-type]
+    return profile_for(Digest.of(b"counters"), said, made or lock(packages=BOLT), layout=Digest.of(b"counts"))
+
+
+def test_the_same_counters_lead_a_build_that_is_laid_out_and_one_that_is_not() -> None:
+    assert misfits(profile(), with_layout()) == misfits(with_layout(), profile()) == []
+    assert with_layout().counters == profile()
+    assert fitting(profile(), with_layout()) == profile()
+    assert fitting(with_layout(), profile()) == profile(), "who is not laid out has no use for counts"
+    assert fitting(with_layout(), with_layout()) == with_layout()
+
+
+def test_counts_fit_one_bolt_and_one_compile() -> None:
+    newer = with_layout(lock(packages=(*PACKAGES, ("bolt-19", "1:19.1.8-1"))))
+    assert misfits(with_layout(), newer) == ["bolt-19 1:19.1.7-3 was there", "bolt-19 1:19.1.8-1 is there now"]
+    other = misfits(with_layout(variant="optimized-lto"), with_layout())
+    assert [line.partition(" ")[0] for line in other] == ["compile", "compile"]
+    for wanted in (newer, with_layout(variant="optimized-lto")):
+        assert fitting(with_layout(), wanted) == profile(), "the counters still fit"
+
+
+def test_nothing_of_a_profile_fits_another_source() -> None:
+    other = with_layout(lock(packages=BOLT, source="2" * 64))
+    assert fitting(with_layout(), other) is None
+    assert fitting(profile(), other) is None

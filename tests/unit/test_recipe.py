@@ -10,7 +10,7 @@ import pytest
 from builder.app import find_recipe
 from builder.lock import SCHEMA, Lock, LockedPackage, LockedProfile, LockedRelease, LockedSource
 from builder.oci.layer import parse_compression
-from builder.plan import Step, commands_of, make_plan, rules_of, slim_parameters, train_step
+from builder.plan import Step, commands_of, count_step, make_plan, rules_of, slim_parameters, train_step
 from builder.python.versions import find
 from builder.recipe import Recipe
 from rootfs.digest import Digest
@@ -34,6 +34,7 @@ def test_the_shipped_recipes_are_recipes(path: Path) -> None:
     assert recipe.tag("3.14.7").endswith((named, *flavours) if recipe.name.endswith(flavours) else named)
     assert commands_of(recipe, find(recipe.python.version).version).compile
     assert rules_of(slim_parameters(recipe.base))
+    assert recipe.python.layout == ("auto" if recipe.name == "wee-lto" else "none")
     assert parse_compression(recipe.image.compression)
 
 
@@ -78,6 +79,7 @@ def test_what_is_no_recipe_is_refused(text: str) -> None:
         ("python.variant=fast", "known: plain, optimized, optimized-lto"),
         ("python.compiler=tcc", "known: gcc, clang"),
         ("python.modules=['tk']", "known: tkinter"),
+        ("python.layout=best", "known: none, bolt, auto"),
         ("base.variant=tiny", "known: custom, essential, apt, minbase"),
     ],
 )
@@ -101,6 +103,18 @@ def test_a_bad_override_is_refused(override: str) -> None:
         parse(SMALL, override)
 
 
+def test_what_a_layout_comes_to_is_settled_before_anything_is_fetched(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_bytes(SMALL)
+
+    def layout(*overrides: str) -> str:
+        return find_recipe(str(tmp_path / "x.toml"), overrides=overrides).recipe.python.layout
+
+    assert layout("python.layout=auto") == layout() == "none"
+    assert layout("python.layout=auto", "python.variant=optimized") in ("none", "bolt")  # as this machine has it
+    with pytest.raises(RecipeError, match="bolt cannot be had"):
+        layout("python.layout=bolt")
+
+
 def test_the_digest_is_of_what_is_said_not_of_how() -> None:
     assert parse().digest == parse(b"# comment\n" + SMALL).digest
     assert parse().digest != parse(SMALL, "python.version=3.14.7").digest
@@ -112,9 +126,17 @@ def test_keys_that_came_later_count_only_when_they_say_something() -> None:
     assert parse().digest == parse(SMALL, "image.layering=parts", "image.budget=10").digest
     assert parse().digest == Digest.of_value(
         msgspec.to_builtins(parse())
+        | {"python": {n: v for n, v in msgspec.to_builtins(parse().python).items() if n != "layout"}}
         | {"image": {n: v for n, v in msgspec.to_builtins(parse().image).items() if n in OLDER}}
     )
-    for override in ("image.layering=packages", "image.budget=3", "image.stop_signal=SIGINT", 'image.expose=["1/tcp"]'):
+    assert parse().digest == parse(SMALL, "python.layout=none").digest
+    for override in (
+        "python.layout=bolt",
+        "image.layering=packages",
+        "image.budget=3",
+        "image.stop_signal=SIGINT",
+        'image.expose=["1/tcp"]',
+    ):
         assert parse(SMALL, override).digest != parse().digest
 
 
@@ -262,6 +284,49 @@ def test_a_build_that_is_led_by_a_profile_trains_none() -> None:
 
 def test_a_training_ends_with_the_profile() -> None:
     assert kinds(train_step(led(), lock())) == ["rootfs", "configure", "instrument", "train"]
+
+
+def laid_out(layout: str = "") -> Lock:
+    """A lock with counts to lay an interpreter out by."""
+    return lock(profile=msgspec.structs.replace(profile(), layout=layout or "sha256:" + "d" * 64))
+
+
+def test_an_interpreter_is_laid_out_between_compile_and_install() -> None:
+    recipe = led("python.layout=bolt")
+    made = kinds(make_plan(recipe, laid_out()))
+    assert made[made.index("compile") :][:3] == ["compile", "arrange", "install"]
+    assert kinds(count_step(recipe, lock(profile=profile()))) == ["rootfs", "configure", "compile", "count"]
+    steps = {step.kind: step for step in make_plan(recipe, laid_out()).walk()}
+    counted = {step.kind: step for step in count_step(recipe, laid_out()).walk()}
+    assert steps["compile"].key == counted["compile"].key, "what is counted is what is laid out"
+
+
+def test_without_a_layout_nothing_is_other_than_it_was() -> None:
+    """Neither the counts nor what they fit are part of any key; a lock without them has not even the words."""
+    assert make_plan(led(), laid_out()).key == make_plan(led(), lock(profile=profile())).key
+    assert b"layout" not in lock(profile=profile()).to_bytes()
+    assert b"laid" not in lock(profile=profile()).to_bytes()
+
+
+def test_other_counts_change_no_compile() -> None:
+    recipe = led("python.layout=bolt")
+    before, after = (keys(make_plan(recipe, laid_out("sha256:" + digest * 64))) for digest in "ef")
+    changed = {title for title in before if before[title] != after[title]}
+    assert "lay out the interpreter" in changed
+    assert "compile CPython 3.14.7 (optimized-lto)" not in changed
+
+
+def test_a_layout_is_not_planned_without_counts() -> None:
+    with pytest.raises(LockError, match="no counts") as caught:
+        make_plan(led("python.layout=bolt"), lock(profile=profile()))
+    assert "without --locked" in (caught.value.hint or "")
+
+
+def test_counts_in_a_lock_are_read_back_and_must_be_a_digest() -> None:
+    made = laid_out()
+    assert Lock.parse(made.to_bytes(), at="l") == made
+    with pytest.raises(LockError, match="cannot be read"):
+        Lock.parse(made.to_bytes().replace(b"d" * 64, b"d" * 63), at="l")
 
 
 def test_another_profile_changes_the_compile_and_what_rests_on_it() -> None:

@@ -73,6 +73,23 @@ def test_no_host_is_guessed() -> None:
     assert caught.value.hint == "write its host before the repository, as in registry.example.org/library/python:3"
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("localhost:5000", "write a repository after the host, as in localhost:5000/python"),
+        ("localhost", "write a repository after the host, as in localhost/python"),
+        ("/srv/layout", "write host/repository:tag, as in registry.example.org/python:3.14"),
+        ("./dist/wee", "write host/repository:tag, as in registry.example.org/python:3.14"),
+        ("", "write host/repository:tag, as in registry.example.org/python:3.14"),
+        ("https://r.example.org/a", "leave out what is before the host: registry.example.org/python:3.14"),
+    ],
+)
+def test_the_hint_fits_what_was_written(text: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Reference.parse(text)
+    assert caught.value.hint == hint
+
+
 def test_hosts_whose_api_is_elsewhere() -> None:
     assert Reference.parse("docker.io/a/b").api_host == "registry-1.docker.io"
     assert Reference.parse("r.example.org/a/b").api_host == "r.example.org"

@@ -11,7 +11,9 @@ from builder.registry.access import Access
 from builder.registry.accounts import Given, GivenFile
 from builder.registry.auth import Credentials
 from builder.settings import auth_files, read_settings, registry_access, source_date_epoch
+from builder.wiring import around_proxy
 from rootfs.errors import UsageError
+from rootfs.url import bypasses
 
 DEB822 = "Types: deb\nURIs: http://mirror.test/debian\nSuites: trixie\n\nTypes: deb\nURIs: http://sec.test/debian-security/\n"
 
@@ -266,3 +268,22 @@ def test_source_date_epoch_is_a_number_or_nothing() -> None:
     assert source_date_epoch({}) is None
     with pytest.raises(UsageError):
         source_date_epoch({"SOURCE_DATE_EPOCH": "yesterday"})
+
+
+@pytest.mark.parametrize(
+    ("environment", "around"),
+    [
+        ({"HTTPS_PROXY": "http://p.test"}, True),
+        ({"PKG_PROXY": "http://p.test", "NO_PROXY": "a.test"}, True),
+        ({"OCIBUILD_PROXY": "http://p.test", "HTTPS_PROXY": "http://p.test"}, False),
+    ],
+)
+def test_a_proxy_for_every_program_is_not_asked_for_the_loopback(
+    apt: Path, config: Path, environment: dict[str, str], around: bool
+) -> None:
+    hosts = around_proxy(read_settings({}, environment=environment, apt=apt))
+    assert any(bypasses(pattern, "http://localhost:5000/v2/") for pattern in hosts) is around
+    assert any(bypasses(pattern, "https://127.0.0.1/v2/") for pattern in hosts) is around
+    assert any(bypasses(pattern, "https://[::1]:5000/v2/") for pattern in hosts) is around
+    assert any(bypasses(pattern, "https://a.test/") for pattern in hosts) is ("NO_PROXY" in environment)
+    assert not any(bypasses(pattern, "https://r.example.org/v2/") for pattern in hosts)
