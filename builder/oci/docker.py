@@ -11,38 +11,15 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal
 
-from builder.oci.descriptor import CONFIG, INDEX, LAYER_GZIP, LAYER_TAR, MANIFEST, Descriptor
+from builder.oci.descriptor import MANIFEST, Descriptor
 from builder.oci.manifest import Index, Manifest, parse
-from builder.oci.mediatypes import (
-    DOCKER_CONFIG,
-    DOCKER_FOREIGN,
-    DOCKER_FOREIGN_TAR,
-    DOCKER_INDEX,
-    DOCKER_LAYER,
-    DOCKER_LAYER_TAR,
-    DOCKER_MANIFEST,
-    FOREIGN_GZIP,
-    FOREIGN_TAR,
-)
+from builder.oci.mediatypes import DOCKER_NAMES, OCI_NAMES
 from rootfs.errors import UsageError
 from rootfs.ports import Store, read_blob
 
 Schema = Literal["oci", "docker"]
 
-_DOCKER_NAMES = {
-    MANIFEST: DOCKER_MANIFEST,
-    INDEX: DOCKER_INDEX,
-    CONFIG: DOCKER_CONFIG,
-    LAYER_GZIP: DOCKER_LAYER,
-    FOREIGN_GZIP: DOCKER_FOREIGN,
-}
-_OCI_NAMES = {docker: oci for oci, docker in _DOCKER_NAMES.items()}
-_NAMES: Mapping[Schema, Mapping[str, str]] = MappingProxyType(
-    {
-        "docker": _DOCKER_NAMES,
-        "oci": {**_OCI_NAMES, DOCKER_LAYER_TAR: LAYER_TAR, DOCKER_FOREIGN_TAR: FOREIGN_TAR},
-    }
-)
+_NAMES: Mapping[Schema, Mapping[str, str]] = MappingProxyType({"docker": DOCKER_NAMES, "oci": OCI_NAMES})
 
 
 def converted(descriptor: Descriptor, store: Store, schema: Schema) -> Descriptor:

@@ -11,26 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from builder.oci.config import rfc3339
-from builder.oci.descriptor import CONFIG, INDEX, LAYER_GZIP, LAYER_TAR, MANIFEST, Descriptor
-from builder.oci.mediatypes import (
-    DOCKER_FOREIGN,
-    DOCKER_FOREIGN_TAR,
-    DOCKER_INDEX,
-    DOCKER_LAYER,
-    DOCKER_LAYER_TAR,
-    DOCKER_MANIFEST,
-    FOREIGN_GZIP,
-    FOREIGN_TAR,
-)
-
-_OCI = {
-    DOCKER_MANIFEST: MANIFEST,
-    DOCKER_INDEX: INDEX,
-    DOCKER_LAYER: LAYER_GZIP,
-    DOCKER_LAYER_TAR: LAYER_TAR,
-    DOCKER_FOREIGN: FOREIGN_GZIP,
-    DOCKER_FOREIGN_TAR: FOREIGN_TAR,
-}
+from builder.oci.descriptor import CONFIG, Descriptor
+from builder.oci.mediatypes import OCI_NAMES
 
 Table = Mapping[str, str | None]
 """Names and their values; None takes the name out."""
@@ -108,10 +90,10 @@ def with_oci_names(value: Mapping[str, Any]) -> dict[str, Any]:
     """
     result = dict(value)
     if "mediaType" in result:
-        result["mediaType"] = _OCI.get(result["mediaType"], result["mediaType"])
+        result["mediaType"] = OCI_NAMES.get(result["mediaType"], result["mediaType"])
     if "layers" in result:
         result["layers"] = [
-            {**one, "mediaType": _OCI.get(one["mediaType"], one["mediaType"])} for one in result["layers"]
+            {**one, "mediaType": OCI_NAMES.get(one["mediaType"], one["mediaType"])} for one in result["layers"]
         ]
     if "config" in result:
         result["config"] = {**result["config"], "mediaType": CONFIG}

@@ -30,6 +30,22 @@ CONFIGS = frozenset({CONFIG, DOCKER_CONFIG})
 FOREIGN = frozenset({FOREIGN_TAR, FOREIGN_GZIP, FOREIGN_ZSTD, DOCKER_FOREIGN, DOCKER_FOREIGN_TAR})
 SCHEMA1 = frozenset(f"application/vnd.docker.distribution.manifest.v1+{form}" for form in ("json", "prettyjws"))
 
+DOCKER_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        MANIFEST: DOCKER_MANIFEST,
+        INDEX: DOCKER_INDEX,
+        CONFIG: DOCKER_CONFIG,
+        LAYER_GZIP: DOCKER_LAYER,
+        FOREIGN_GZIP: DOCKER_FOREIGN,
+    }
+)
+"""Docker's name of what has one that its own programs write."""
+OCI_NAMES: Mapping[str, str] = MappingProxyType(
+    {docker: oci for oci, docker in DOCKER_NAMES.items()}
+    | {DOCKER_LAYER_TAR: LAYER_TAR, DOCKER_FOREIGN_TAR: FOREIGN_TAR}
+)
+"""OCI's name of everything that is read under Docker's."""
+
 Compression = Literal["none", "gzip", "zstd"]
 
 LAYERS: Mapping[str, Compression] = MappingProxyType(
