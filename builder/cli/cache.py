@@ -14,9 +14,9 @@ import click
 
 from builder.cache import Listed, Pruned, Row, list_cache, prune_cache, verify_cache
 from builder.cli.options import debug_option, settings_options
+from builder.look.tables import table
 from builder.progress import make_reporter
 from builder.settings import read_settings
-from builder.tables import table
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, UsageError
 from rootfs.holdings import named_in

@@ -7,7 +7,7 @@ import json
 import click
 
 from builder.cli.looking import looking, looking_options, parse_platform, platform_option
-from builder.soundness import soundness
+from builder.look.soundness import soundness
 
 
 @click.command(name="check")

@@ -7,8 +7,8 @@ import json
 import click
 
 from builder.cli.looking import looking, looking_options, platform_option
-from builder.compare import compare
-from builder.differences import SECTIONS, Section, differs, render
+from builder.look.compare import compare
+from builder.look.differences import SECTIONS, Section, differs, render
 
 
 @click.command(name="diff")

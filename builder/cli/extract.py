@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from builder.cli.looking import looking, looking_options, platform_option
+from builder.look.tables import shown
+from builder.look.takeout import Taken, chunks_of, take
 from builder.oci.tar import archive
-from builder.tables import shown
-from builder.takeout import Taken, chunks_of, take
 from rootfs.errors import UsageError
 from rootfs.extract import extract
 from rootfs.files import replacing

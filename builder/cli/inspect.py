@@ -8,10 +8,10 @@ import sys
 import click
 
 from builder.cli.looking import Looking, looking, looking_options, parse_platform, platform_option
-from builder.contents import Contents, contents
 from builder.finding import FoundImage, find_image
 from builder.images import OpenedImage, ReadImage, read_found, tree_of
-from builder.inspect import Inspection, inspect_image
+from builder.look.contents import Contents, contents
+from builder.look.inspect import Inspection, inspect_image
 from builder.oci.descriptor import Descriptor
 from builder.oci.manifest import parse
 from builder.oci.mediatypes import INDEXES

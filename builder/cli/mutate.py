@@ -8,17 +8,17 @@ from typing import Any, TypeVar
 
 import click
 
+from builder.change.mutate import Mutation, Rebase, lying, mutate
+from builder.change.restack import Restack
 from builder.cli.deliver import deliver, delivery_options, goals, tell
 from builder.cli.options import debug_option, from_the_command_line, settings_options
 from builder.cli.pack import sources_of
 from builder.cli.said import edit_of
 from builder.cli.start import reaching
 from builder.finding import Connect, find_image
-from builder.mutate import Mutation, Rebase, lying, mutate
 from builder.oci.layer import parse_compression
 from builder.progress import make_reporter
 from builder.registry.reference import Reference
-from builder.restack import Restack
 from builder.settings import read_settings
 from builder.wiring import open_tools
 from rootfs.errors import UsageError

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from builder.change.pack import Owner, Packing, Source, pack_image
 from builder.cli.deliver import deliver, delivery_options, goals, tell
 from builder.cli.options import debug_option, from_the_command_line, settings_options
 from builder.cli.said import edit_of
@@ -16,7 +17,6 @@ from builder.cli.start import reaching
 from builder.oci.check import check_image
 from builder.oci.descriptor import Platform
 from builder.oci.layer import parse_compression
-from builder.pack import Owner, Packing, Source, pack_image
 from builder.progress import make_reporter
 from builder.settings import read_settings, source_date_epoch
 from builder.wiring import open_tools

@@ -12,13 +12,13 @@ from builder.cli.options import debug_option, settings_options
 from builder.cli.sending import plain_http_option
 from builder.cli.start import reaching
 from builder.finding import FoundImage, find_image
+from builder.look.tables import shown, table
 from builder.oci.descriptor import Descriptor
 from builder.oci.manifest import Manifest
 from builder.progress import make_reporter
 from builder.registry.source import Graph, gather, listings
 from builder.settings import read_settings
 from builder.sources import source_of
-from builder.tables import shown, table
 from builder.trust.attach import PREDICATE_TYPE
 from builder.wiring import open_tools
 from rootfs.errors import IntegrityError, UsageError

@@ -9,11 +9,11 @@ import click
 
 from builder.cli.options import debug_option, settings_options
 from builder.cli.start import reaching
+from builder.look.tables import table
 from builder.progress import make_reporter
 from builder.registry.quirks import Facts, known_of, names
 from builder.registry.reference import Reference
 from builder.settings import read_settings
-from builder.tables import table
 from builder.wiring import open_tools
 
 _REPOSITORY = "ocibuild/probe"

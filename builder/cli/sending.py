@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from builder.finding import Connect, FoundImage
+from builder.look.tables import table
 from builder.registry.receipt import Plan
 from builder.registry.reference import Reference
-from builder.tables import table
 from builder.tools import Tools
 from builder.transit import Delivered, load, plan_push, push_to, targets
 from rootfs.digest import canonical_json

@@ -10,11 +10,11 @@ import click
 from builder.cli.options import debug_option, settings_options
 from builder.cli.sending import plain_http_option
 from builder.cli.start import reaching
+from builder.look.tables import shown
 from builder.progress import make_reporter
 from builder.registry.listing import tags
 from builder.registry.reference import Reference
 from builder.settings import read_settings
-from builder.tables import shown
 from builder.wiring import open_tools
 from rootfs.errors import UsageError
 

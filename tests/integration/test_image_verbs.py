@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from builder.images import read_image
-from builder.listed import listed_tree, listings
+from builder.look.listed import listed_tree, listings
+from builder.look.soundness import soundness
 from builder.oci.changes import changes
 from builder.oci.config import ImageConfig
 from builder.oci.image import assemble
 from builder.oci.layer import pack
 from builder.oci.layout import write_layout
-from builder.soundness import soundness
 from builder.tools import Tools
 from rootfs.tree import FileEntry, Kind, Tree, directory, file, symlink
 from tests.unit.test_images import HOST, tools_in

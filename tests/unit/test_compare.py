@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from builder.cli import run
-from builder.compare import file_changes
+from builder.look.compare import file_changes
 from builder.oci.config import ImageConfig
 from builder.oci.image import assemble
 from builder.oci.layer import pack

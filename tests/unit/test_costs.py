@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from builder.costs import Costs, apportion, costs, total
+from builder.look.costs import Costs, apportion, costs, total
 from rootfs.architecture import Architecture
 from rootfs.configure.elf import needed, read_shared_object
 from rootfs.digest import Digest

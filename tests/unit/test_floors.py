@@ -71,10 +71,12 @@ F7 pure    builder.trust.identity builder.trust.contents builder.trust.licences 
 F7 pure    builder.trust.spdx builder.trust.cyclonedx builder.trust.provenance
 F7 effects builder.trust.attach builder.trust.attest
 F7 pure    builder.target
-F7 effects builder.places builder.pack builder.sources builder.transit builder.removal builder.remote
-F7 pure    builder.tables
-F7 effects builder.costs builder.inspect builder.installed builder.listed builder.contents builder.takeout
-F7 effects builder.relayer builder.restack builder.mutate builder.compare builder.differences builder.soundness
+F7 effects builder.places builder.change.pack builder.sources builder.transit builder.removal builder.remote
+F7 pure    builder.look.tables
+F7 effects builder.look.costs builder.look.inspect builder.look.installed builder.look.listed builder.look.contents
+F7 effects builder.look.takeout
+F7 effects builder.change.relayer builder.change.restack builder.change.mutate builder.look.compare
+F7 effects builder.look.differences builder.look.soundness
 F7 pure    builder.bench.suite
 F7 effects builder.bench.stats builder.bench.wheels builder.bench.worker builder.bench.run
 F7 pure    builder.bench.report builder.bench.plot

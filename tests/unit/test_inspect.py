@@ -10,12 +10,12 @@ import pytest
 
 from builder.cli import run
 from builder.images import open_image
-from builder.inspect import inspect_image
+from builder.look.inspect import inspect_image
+from builder.look.tables import shown, table
 from builder.oci.config import ImageConfig
 from builder.oci.image import assemble
 from builder.oci.layer import pack
 from builder.oci.layout import write_layout
-from builder.tables import shown, table
 from rootfs.tree import Tree, directory, file
 from tests.unit.test_images import HOST, tools_in
 

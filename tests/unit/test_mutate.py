@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from builder.change.mutate import Mutation, Rebase, mutate
 from builder.finding import FoundImage, find_image
 from builder.multi import ABOUT, chosen, leaves, make_index
-from builder.mutate import Mutation, Rebase, mutate
 from builder.oci.annotations import BASE_DIGEST, BASE_NAME
 from builder.oci.check import check_image
 from builder.oci.config import ImageConfig

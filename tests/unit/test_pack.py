@@ -15,6 +15,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builder.change.pack import Owner, Packing, Source, pack_image
 from builder.oci import stream as stream_module
 from builder.oci.check import check_image
 from builder.oci.config import ImageConfig
@@ -23,7 +24,6 @@ from builder.oci.layer import MEMBER_SIZE, pack
 from builder.oci.manifest import Manifest
 from builder.oci.stream import Member, pack_stream
 from builder.oci.tar import archive, header
-from builder.pack import Owner, Packing, Source, pack_image
 from rootfs.digest import Digest
 from rootfs.errors import HostError, IntegrityError, RecipeError, UsageError
 from rootfs.ports import read_blob

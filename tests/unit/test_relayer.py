@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from builder.compare import file_changes
+from builder.change.relayer import difference, squashed
 from builder.images import OpenedImage, open_image, read_image
+from builder.look.compare import file_changes
 from builder.oci.image import Image, assemble
 from builder.oci.layer import Layer
 from builder.oci.layout import write_layout
-from builder.relayer import difference, squashed
 from builder.tools import Tools
 from rootfs.ports import read_content
 from rootfs.tree import Tree, directory, file

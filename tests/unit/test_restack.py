@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from builder.change.mutate import Mutation, mutate
+from builder.change.pack import Source
+from builder.change.restack import Restack
 from builder.finding import FoundImage, find_image
 from builder.images import OpenedImage, open_image, read_found
-from builder.listed import listings
-from builder.mutate import Mutation, mutate
+from builder.look.listed import listings
 from builder.oci.annotations import BASE_DIGEST, BASE_NAME
 from builder.oci.check import check_image, findings_of
 from builder.oci.config import History
@@ -28,8 +30,6 @@ from builder.oci.manifest import Index, Manifest
 from builder.oci.mediatypes import FOREIGN_GZIP
 from builder.oci.rebase import Documents
 from builder.oci.stack import with_appended, with_blobs, with_one
-from builder.pack import Source
-from builder.restack import Restack
 from builder.tools import Tools
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, RecipeError, UsageError

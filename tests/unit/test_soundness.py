@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from builder.cli import run
+from builder.look.soundness import Soundness, soundness
 from builder.oci.check import findings_of
 from builder.oci.config import History, ImageConfig
 from builder.oci.descriptor import CONFIG, EMPTY, INDEX, LAYER_TAR, MANIFEST, REF_NAME, Descriptor, Platform
@@ -19,7 +20,6 @@ from builder.oci.manifest import Index, Manifest
 from builder.oci.mediatypes import DOCKER_MANIFEST
 from builder.oci.walk import Finding
 from builder.registry.client import Registry
-from builder.soundness import Soundness, soundness
 from rootfs.digest import Digest, canonical_json
 from rootfs.errors import TransferError, UsageError
 from rootfs.ports import read_blob

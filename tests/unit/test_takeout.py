@@ -10,10 +10,10 @@ import pytest
 
 from builder.cli import run
 from builder.images import read_image
+from builder.look.takeout import follow, take
 from builder.oci.image import Image, assemble
 from builder.oci.layer import pack
 from builder.oci.layout import write_layout
-from builder.takeout import follow, take
 from rootfs.errors import UsageError
 from rootfs.tree import FileEntry, Kind, Tree, directory, file, symlink
 from tests.unit.test_compare import CONFIG

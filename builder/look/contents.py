@@ -1,6 +1,6 @@
 """Contents: what an image holds, path by path, layer by layer and package by package, as JSON and as text.
 
-Law: tells what listings say (`builder.listed`); unpacks nothing, judges nothing. Sizes are bytes.
+Law: tells what listings say (`builder.look.listed`); unpacks nothing, judges nothing. Sizes are bytes.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from builder.images import ReadImage
-from builder.installed import Installed, installed
-from builder.listed import listed_tree, listings
+from builder.look.installed import Installed, installed
+from builder.look.listed import listed_tree, listings
+from builder.look.tables import shown, table
 from builder.oci.listing import Listing
-from builder.tables import shown, table
 from builder.tools import Tools
 from rootfs.digest import Digest
 from rootfs.tree import FileEntry, Kind, Tree

@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from builder.images import ReadImage
-from builder.installed import NOTHING, Installed, installed
-from builder.listed import listed_tree, listings
+from builder.look.installed import NOTHING, Installed, installed
+from builder.look.listed import listed_tree, listings
 from builder.oci.config import rfc3339
 from builder.oci.descriptor import Descriptor
 from builder.tools import Tools

@@ -8,10 +8,10 @@ alone, whatever the store already holds.
 from __future__ import annotations
 
 from builder.images import ReadImage
-from builder.listed import listed_tree, listings
+from builder.look.listed import listed_tree, listings
+from builder.look.takeout import gathered
 from builder.oci.changes import changes
 from builder.oci.layer import Layer, pack
-from builder.takeout import gathered
 from builder.tools import Tools
 from rootfs.tree import Kind, Tree
 

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from builder.costs import Cost, Costs, PartCost, PythonCosts, costs, total
 from builder.images import OpenedImage
+from builder.look.costs import Cost, Costs, PartCost, PythonCosts, costs, total
+from builder.look.tables import shown, table
 from builder.oci.config import rfc3339
 from builder.oci.descriptor import Descriptor
-from builder.tables import shown, table
 from rootfs.digest import Digest
 from rootfs.ports import Store
 from rootfs.tree import Kind

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from builder.change.pack import Packing, Source, pack_layer
+from builder.change.relayer import squashed
 from builder.finding import FoundImage
 from builder.images import ReadImage
 from builder.oci.config import ImageConfig
@@ -18,8 +20,6 @@ from builder.oci.mediatypes import FOREIGN, LAYERS
 from builder.oci.rebase import Documents
 from builder.oci.recompress import recompressed
 from builder.oci.stack import with_appended, with_blobs, with_one
-from builder.pack import Packing, Source, pack_layer
-from builder.relayer import squashed
 from builder.tools import Tools
 from rootfs.digest import Digest, canonical_json
 from rootfs.errors import UsageError

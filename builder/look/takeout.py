@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from builder.images import ReadImage
-from builder.listed import listed_tree, listings
+from builder.look.listed import listed_tree, listings
+from builder.look.tables import shown
 from builder.oci.descriptor import Descriptor
 from builder.oci.listing import Forward, archive_chunks
-from builder.tables import shown
 from builder.tools import Tools
 from rootfs.digest import Digest
 from rootfs.errors import UsageError

@@ -1,6 +1,6 @@
 """Differences: a comparison of two images as text for people: the summary first, then what was asked for.
 
-Law: pure; shows what `builder.compare` found. Sizes are bytes; nothing of an image reaches the terminal unescaped.
+Law: pure; shows what `builder.look.compare` found. Sizes are bytes; nothing of an image reaches the terminal unescaped.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
-from builder.compare import Comparison, FileChange, VersionChange
-from builder.tables import shown, table
+from builder.look.compare import Comparison, FileChange, VersionChange
+from builder.look.tables import shown, table
 from rootfs.tree import FileEntry
 
 Section = Literal["packages", "files", "config", "layers"]

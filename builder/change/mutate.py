@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from builder.change.restack import Restack, Restacking
 from builder.finding import Connect, FoundImage, bring, find_image, stored_image
 from builder.multi import ABOUT, Leaf, chosen, document, entry_of, leaves
 from builder.oci.annotations import BASE_DIGEST, BASE_NAME, fault_of
@@ -22,7 +23,6 @@ from builder.oci.manifest import Manifest
 from builder.oci.mediatypes import INDEXES
 from builder.oci.rebase import Documents, rebased
 from builder.registry.source import Source, registry_source, store_source
-from builder.restack import Restack, Restacking
 from builder.tools import Tools
 from rootfs.digest import canonical_json
 from rootfs.errors import UsageError

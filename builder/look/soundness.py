@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.finding import Connect, FoundImage, find_image
+from builder.look.tables import shown
 from builder.multi import chosen
 from builder.oci.annotations import REF_NAME_FORM
 from builder.oci.check import findings_of
@@ -22,7 +23,6 @@ from builder.oci.layout import read_layout
 from builder.oci.manifest import parse
 from builder.oci.mediatypes import DOCUMENTS
 from builder.oci.walk import Finding
-from builder.tables import shown
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, TransferError
 
