@@ -42,7 +42,8 @@ def command(
     """Fetch the image REFERENCE, host/repository:tag or @digest, to PLACE.
 
     PLACE is oci:PATH[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG], FILE.tar[.gz|.zst], bundle:DIR or
-    dir:DIR. What breaks off goes on where it was, also after the process was killed.
+    dir:DIR. A blob of 64 MiB or more that breaks off goes on
+    where it was, also after the process was killed.
 
     Prints one line: PLACE and the image's digest (of a FILE.tar, the file's own).
     """
