@@ -21,7 +21,7 @@ import pytest
 from builder.images import open_image
 from builder.oci.config import ImageConfig
 from builder.oci.descriptor import CONFIG, LAYER_GZIP, MANIFEST, REF_NAME, Descriptor
-from builder.oci.layout import read_layout, write_layout
+from builder.oci.layout import is_attached, read_layout, write_layout
 from builder.oci.manifest import Manifest
 from builder.tools import Tools
 from rootfs.digest import Digest
@@ -67,7 +67,7 @@ def without_ssl(image: Image, tools: Tools, tmp_path_factory: pytest.TempPathFac
     layer = gzip.compress(stream.getvalue())
     layout = tmp_path_factory.mktemp("without-ssl") / "image"
     shutil.copytree(image.layout, layout)
-    old = read_layout(layout).manifests[0]
+    old = _image_in(layout)
     blobs = layout / "blobs" / "sha256"
     manifest = Manifest.parse((blobs / old.digest.hex).read_bytes())
     config = ImageConfig.parse((blobs / manifest.config.digest.hex).read_bytes())
@@ -86,6 +86,12 @@ def without_ssl(image: Image, tools: Tools, tmp_path_factory: pytest.TempPathFac
         store.put([data])
     write_layout(layout, store, Descriptor.of(MANIFEST, top), ref_name=old.annotations[REF_NAME])
     return layout
+
+
+def _image_in(layout: Path) -> Descriptor:
+    """The image of a layout that holds one, and what is attached to it."""
+    (image,) = (one for one in read_layout(layout).manifests if not is_attached(one))
+    return image
 
 
 def verify(tools: Tools, *argv: str | Path) -> subprocess.CompletedProcess[str]:
@@ -140,7 +146,7 @@ def test_umoci_unpacks_the_same(
 ) -> None:
     given = request.getfixturevalue(which)
     layout = given.layout if isinstance(given, Image) else given
-    tag = read_layout(layout).manifests[0].annotations[REF_NAME]
+    tag = _image_in(layout).annotations[REF_NAME]
     rootless = [] if os.geteuid() == 0 else ["--rootless"]
     bundle = tmp_path / "bundle"
     subprocess.run([peer("umoci"), "unpack", *rootless, "--image", f"{layout}:{tag}", bundle], check=True)

@@ -158,7 +158,9 @@ def test_a_file_that_cannot_be_read_is_not_said_to_be_written() -> None:
 
 
 STUCK = """
+import signal
 import threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 from concurrent.futures import ThreadPoolExecutor
 from builder import cli
 cli._GRACE = 0.2
