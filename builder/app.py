@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 
 from builder.execute import execute
-from builder.images import Connect, open_image
+from builder.finding import Connect
+from builder.images import open_image
 from builder.lock import Lock, LockedProfile
 from builder.oci.descriptor import MANIFEST, Descriptor, Platform
 from builder.oci.layer import parse_compression

@@ -15,9 +15,10 @@ from builder.oci.config import ImageConfig
 from builder.oci.descriptor import Platform
 from builder.oci.image import assemble
 from builder.oci.layer import pack
-from builder.places import Place, write_place
+from builder.places import write_place
 from builder.plan import Step, configured_step, rootfs_step, rules_of, slim_parameters
 from builder.recipe import Base
+from builder.target import Place
 from builder.tools import Tools
 from rootfs.architecture import Architecture
 from rootfs.digest import Digest

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.finding import Connect, FoundImage, bring, find_image
+from builder.finding import Connect, FoundImage, find_image
 from builder.multi import chosen
 from builder.oci.config import ImageConfig
 from builder.oci.descriptor import SIZE_LIMIT, Descriptor, Platform
@@ -23,8 +23,6 @@ from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, UsageError
 from rootfs.ports import Origin, Reporter, Store, read_blob
 from rootfs.tree import Tree, blobs_of, directory
-
-__all__ = ("Connect", "FoundImage", "bring", "find_image")  # beside what is defined here
 
 _MOUNT_POINTS = ("dev", "proc", "tmp")
 

@@ -34,8 +34,6 @@ from rootfs.ports import Reporter, Store, read_content
 from rootfs.sandbox.ids import find_range
 from rootfs.tree import Kind, Tree
 
-__all__ = ("Place",)  # beside what is defined here
-
 WHOLE = ("oci", "oci-archive")
 """The forms that hold an index, and what is attached to an image."""
 _UNNAMED = "latest"

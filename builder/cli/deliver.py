@@ -13,10 +13,11 @@ from builder.cli.options import takes_stdout
 from builder.finding import Connect
 from builder.oci.descriptor import Descriptor
 from builder.oci.layout import check_name
-from builder.places import WHOLE, Place, write_place
+from builder.places import WHOLE, write_place
 from builder.registry.reference import Reference
 from builder.registry.source import Source, gather, store_source
 from builder.registry.transfer import send
+from builder.target import Place
 from builder.tools import Tools
 from rootfs.errors import UsageError
 

@@ -12,7 +12,8 @@ import click
 
 from builder.cli.options import debug_option, settings_options
 from builder.cli.start import reaching
-from builder.images import Connect, ReadImage, read_image
+from builder.finding import Connect
+from builder.images import ReadImage, read_image
 from builder.oci.descriptor import Platform
 from builder.progress import make_reporter
 from builder.settings import read_settings

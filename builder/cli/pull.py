@@ -11,10 +11,11 @@ from builder.cli.options import debug_option, settings_options, takes_stdout
 from builder.cli.sending import plain_http_option, referrers_option
 from builder.cli.start import reaching
 from builder.finding import find_image
-from builder.places import WHOLE, Place, write_place
+from builder.places import WHOLE, write_place
 from builder.progress import make_reporter
 from builder.registry.reference import Reference
 from builder.settings import read_settings
+from builder.target import Place
 from builder.transit import bring_in, load
 from builder.wiring import open_tools
 from rootfs.errors import UsageError

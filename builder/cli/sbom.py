@@ -9,7 +9,8 @@ import click
 
 from builder.cli.options import debug_option, settings_options
 from builder.cli.start import reaching
-from builder.images import OpenedImage, find_image, open_image
+from builder.finding import find_image
+from builder.images import OpenedImage, open_image
 from builder.lock import Lock
 from builder.progress import make_reporter
 from builder.settings import read_settings

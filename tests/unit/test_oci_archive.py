@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from builder.images import find_image, open_image
+from builder.finding import find_image
+from builder.images import open_image
 from builder.oci import archive as module
 from builder.oci.archive import read_archive, write_archive
 from builder.oci.descriptor import REF_NAME

@@ -23,9 +23,10 @@ from builder.oci.layer import pack
 from builder.oci.layout import IMAGE_NAME, read_layout, write_layout
 from builder.oci.manifest import Index, Manifest, parse
 from builder.oci.mediatypes import DOCKER_FOREIGN, DOCKER_INDEX, DOCKER_LAYER, DOCKER_MANIFEST, FOREIGN_GZIP
-from builder.places import Place, write_place
+from builder.places import write_place
 from builder.registry.client import Registry
 from builder.registry.reference import Reference
+from builder.target import Place
 from builder.tools import Tools
 from rootfs.digest import Digest
 from rootfs.errors import HostError, IntegrityError, UsageError
