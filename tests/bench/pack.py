@@ -109,6 +109,7 @@ def buildah(compression: str) -> Make:
             if not storage.exists():
                 _run(*call, "from", "--name", "bench", "scratch")
                 _run(*call, "add", "--quiet", "bench", str(tree), "/")
+            _run(*call, "rmi", "--all")  # the image of the last round: each is as big as the tree
 
         commit = [*call, "commit", "--quiet", "--format", "oci", "--timestamp", "0"]
         if compression == "gzip":
