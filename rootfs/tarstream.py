@@ -27,6 +27,7 @@ from rootfs.hosttree import Found
 from rootfs.tree import Kind
 
 _CHUNK = 1 << 20
+_HEADERS = 8 << 20  # bytes before one member's content; tarfile keeps them all
 _XATTR = "SCHILY.xattr."
 _KINDS: Mapping[bytes, Kind] = MappingProxyType(
     {
@@ -89,6 +90,9 @@ def _judging(name: str) -> Iterator[None]:
         yield
     except _DAMAGE as error:
         raise IntegrityError("a tar archive is damaged, or none", at=name, because=str(error)) from error
+    except RecursionError as error:  # tarfile reads a header that announces another one by recursion
+        because = "headers that only announce headers"
+        raise IntegrityError("a tar archive is damaged, or none", at=name, because=because) from error
     except OSError as error:  # gzip and bz2 have no error of their own
         if error.errno is not None:
             raise HostError("cannot read a tar archive", at=name, because=error.strerror) from error
@@ -106,12 +110,32 @@ class _TarInfo(tarfile.TarInfo):
             raise tarfile.ReadError(f"{error}, in a member's header") from error
 
 
+class _Metered:
+    """The archive's bytes, of which only so many may be read while `left` is a number."""
+
+    def __init__(self, stream: _Stream) -> None:
+        self._stream = stream
+        self.left: int | None = _HEADERS
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        if self.left is not None:
+            self.left -= len(data)
+            if self.left < 0:
+                raise tarfile.ReadError(f"headers of more than {_HEADERS} bytes before one member")
+        return data
+
+    def close(self) -> None:
+        """The stream is not ours."""
+
+
 def _members(stream: _Stream) -> Iterator[Found]:
-    """Every member, checked against those before it."""
+    """Every member, checked against those before it; its content has to be read before the next is asked for."""
     place = _Place()
+    metered = _Metered(stream)
     # pax headers that are not UTF-8 (capabilities are bytes) come as surrogate escapes
     with tarfile.open(
-        fileobj=cast(BinaryIO, stream),
+        fileobj=cast(BinaryIO, metered),
         mode="r|",
         bufsize=_CHUNK,
         tarinfo=_TarInfo,
@@ -122,7 +146,10 @@ def _members(stream: _Stream) -> Iterator[Found]:
             archive.members.clear()  # type: ignore[attr-defined] # it would keep them all
             found = _found(archive, member)
             if found is not None and place.takes(found):
+                metered.left = None
                 yield found
+            metered.left = _HEADERS
+        metered.left = None
         source = cast(_Stream, archive.fileobj)
         while rest := source.read(_CHUNK):
             if rest.count(0) != len(rest):

@@ -11,7 +11,8 @@ def main(name: str) -> None:
     """Fuzz the target of this name; the command line is libFuzzer's. The process ends in here."""
     import atheris
 
-    with atheris.instrument_imports(include=["rootfs.debian", "rootfs.tree", "builder.oci", "builder.registry"]):
+    ours = ["rootfs.debian", "rootfs.tarstream", "rootfs.tree", "builder.oci", "builder.registry"]
+    with atheris.instrument_imports(include=ours):
         from tests.fuzz.targets import TARGETS
     target = TARGETS[name]
     with tempfile.TemporaryDirectory(prefix="ocibuild-fuzz-") as corpus:

@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -172,6 +173,41 @@ def test_cut_anywhere_it_is_refused_or_lacks_only_its_end(compression: str) -> N
 def test_what_is_no_tar_or_more_than_one(data: bytes) -> None:
     with pytest.raises(IntegrityError):
         read(data)
+
+
+def header(name: str, size: int, kind: bytes) -> bytes:
+    return member(name, kind, size=size).tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K"])
+def test_headers_that_only_announce_headers(kind: bytes) -> None:
+    text = b"6 a=b\n" if kind in b"xg" else b"abc\0"
+    data = (header("h", len(text), kind) + text.ljust(512, b"\0")) * 5000 + tar((member("x"), b""))
+    with pytest.raises(IntegrityError, match="damaged, or none") as caught:
+        read(data)
+    assert caught.value.at == "the tar"
+
+
+@pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K", b"S"])
+def test_headers_that_fill_the_memory(kind: bytes) -> None:
+    if kind == b"S":  # GNU's map of a sparse file: each block says that another one follows
+        first = bytearray(header("sparse", 0, kind))
+        first[482] = 1
+        first[148:156] = b" " * 8
+        first[148:156] = f"{sum(first):06o}\0 ".encode()
+        more = (b"%011o\0%011o\0" % (0, 0) * 21).ljust(504, b"\0") + b"\1" + bytes(7)
+        data = bytes(first) + more * 60_000
+    else:
+        data = header("huge", 1 << 30, kind) + bytes(30 << 20)
+    data = gzip.compress(data, 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(IntegrityError, match="damaged, or none") as caught:
+            next(read_tar(io.BytesIO(data), "the tar"))
+        assert "before one member" in str(caught.value.because)
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_any_changed_byte_is_refused_or_harmless() -> None:

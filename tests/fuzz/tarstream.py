@@ -1,0 +1,6 @@
+"""`python -m tests.fuzz.tarstream -atheris_runs=500000`."""
+
+from tests.fuzz.run import main
+
+if __name__ == "__main__":
+    main("tarstream")
