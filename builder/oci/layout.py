@@ -2,15 +2,18 @@
 
 Law: copies whole blobs and keeps `index.json`; what layers contain is not its business. Blobs come first and
 `index.json` last, each renamed into place when it is on the disk, so that a reader finds every blob of every name.
+One writer at a time: who comes meanwhile waits, so that no name is lost.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +29,8 @@ from rootfs.ports import Store, read_blob
 VERSION = "1.0.0"
 IMAGE_NAME = "io.containerd.image.name"
 """An annotation: the name that containerd, and Docker from 25 on, give the image when they import it."""
+COSIGN_TAG = "vnd.ocibuild.tag"
+"""An annotation: the tag that cosign gave this entry of an archive. What has a name there, containerd unpacks."""
 
 _DEEPEST = 32  # an index, its manifests and their layers are three
 _COMPONENT = r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*"
@@ -42,14 +47,12 @@ def write_layout(directory: Path, store: Store, manifest: Descriptor, *, ref_nam
     """
     check_name(ref_name)
     try:
-        _prepare(directory)
-        for descriptor in closure(store, manifest):
-            _add_blob(directory, store, descriptor)
-        named = replace(manifest, annotations={**manifest.annotations, REF_NAME: ref_name}).to_dict()
-        others = [e for e in _entries(directory) if (e.get("annotations") or {}).get(REF_NAME) != ref_name]
-        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*others, named]}
-        with replacing(directory / "index.json") as stream:
-            stream.write(canonical_json(index))
+        with _alone(directory):
+            for descriptor in closure(store, manifest):
+                _add_blob(directory, store, descriptor)
+            named = replace(manifest, annotations={**manifest.annotations, REF_NAME: ref_name}).to_dict()
+            others = [e for e in _entries(directory) if (e.get("annotations") or {}).get(REF_NAME) != ref_name]
+            _list(directory, [*others, named])
     except OSError as error:
         raise host_error(error, directory) from error
 
@@ -60,15 +63,13 @@ def relist(directory: Path, store: Store, *, add: Sequence[Descriptor], drop: Ab
     Everything else stays; blobs do, too. Errors are those of `write_layout`.
     """
     try:
-        _prepare(directory)
-        for descriptor in add:
-            for part in closure(store, descriptor):
-                _add_blob(directory, store, part)
-        gone = {str(digest) for digest in (*drop, *(one.digest for one in add))}
-        others = [entry for entry in _entries(directory) if entry["digest"] not in gone]
-        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*others, *(one.to_dict() for one in add)]}
-        with replacing(directory / "index.json") as stream:
-            stream.write(canonical_json(index))
+        with _alone(directory):
+            for descriptor in add:
+                for part in closure(store, descriptor):
+                    _add_blob(directory, store, part)
+            gone = {str(digest) for digest in (*drop, *(one.digest for one in add))}
+            others = [entry for entry in _entries(directory) if entry["digest"] not in gone]
+            _list(directory, [*others, *(one.to_dict() for one in add)])
     except OSError as error:
         raise host_error(error, directory) from error
 
@@ -80,7 +81,7 @@ def referrers_tag(digest: Digest) -> str:
 
 def is_attached(listed: Descriptor) -> bool:
     """Whether an entry of a layout is there for another's sake: an artifact without a name, or a referrers index."""
-    name = listed.annotations.get(REF_NAME, "")
+    name = listed.annotations.get(REF_NAME) or listed.annotations.get(COSIGN_TAG, "")
     return bool(_REFERRERS.match(name)) or (listed.artifact_type is not None and not name)
 
 
@@ -136,9 +137,22 @@ def check_name(ref_name: str) -> None:
         )
 
 
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """The directory is a layout, and nobody else writes to it in this block: flock(2), where the file system has it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _prepare(directory)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _prepare(directory: Path) -> None:
     """Make the directory a layout without names; if it is one already, make sure that its names can be read."""
-    directory.mkdir(parents=True, exist_ok=True)
     marker = directory / "oci-layout"
     if not marker.exists():
         if any(directory.iterdir()):
@@ -160,6 +174,12 @@ def _entries(directory: Path) -> list[dict[str, Any]]:
     return entries
 
 
+def _list(directory: Path, entries: list[dict[str, Any]]) -> None:
+    """Put these into `index.json`, and nothing else."""
+    with replacing(directory / "index.json") as stream:
+        stream.write(canonical_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}))
+
+
 def _add_blob(directory: Path, store: Store, descriptor: Descriptor) -> None:
     target = directory / "blobs" / descriptor.digest.algorithm / descriptor.digest.hex
     if target.exists() and target.stat().st_size == descriptor.size:
@@ -168,6 +188,8 @@ def _add_blob(directory: Path, store: Store, descriptor: Descriptor) -> None:
     target.unlink(missing_ok=True)
     with store.open(descriptor.digest) as source:
         if not _linked(source, target):
+            import shutil  # noqa: PLC0415 (most file systems link)
+
             with replacing(target, 0o444) as stream:
                 shutil.copyfileobj(source, stream, 1 << 20)
     size = target.stat().st_size

@@ -86,14 +86,6 @@ def attach(layout: Path, artifacts: Sequence[Descriptor], store: Store) -> None:
     relist(layout, store, add=[*artifacts, *listings], drop=gone)
 
 
-def indexes(artifacts: Iterable[Descriptor], store: Store) -> tuple[Descriptor, ...]:
-    """The index of each subject's referrers, for regctl and others, in the store; of artifacts that are there."""
-    about: dict[Digest, list[Descriptor]] = {}
-    for one in artifacts:
-        about.setdefault(_subject(Manifest.parse(read_blob(store, one.digest)), one), []).append(one)
-    return tuple(_listing(subject, about[subject], store) for subject in sorted(about))
-
-
 def _outdated(layout: Path, replaced: AbstractSet[_What]) -> set[Digest]:
     """Entries that make way for new ones of these subjects and kinds, and what we attached to images that are gone."""
     known = read_layout(layout).manifests

@@ -6,6 +6,7 @@ import errno
 import gzip
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -224,6 +225,16 @@ def test_layout_keeps_other_names_and_moves_its_own(store: Store, tmp_path: Path
     found = names(tmp_path / "layout")
     assert {name: entry.digest for name, entry in found.items()} == {"a": two.digest, "b": one.digest}
     assert len(read_layout(tmp_path / "layout").manifests) == 2
+
+
+def test_several_may_write_to_a_layout_at_once_and_no_name_is_lost(store: Store, tmp_path: Path) -> None:
+    images = [an_image(store, text=b"%d\n" % number).descriptor for number in range(8)]
+    with ThreadPoolExecutor(len(images)) as pool:
+        for number, image in enumerate(images):
+            pool.submit(write_layout, tmp_path / "layout", store, image, ref_name=f"n{number}")
+    assert {name: one.digest for name, one in names(tmp_path / "layout").items()} == {
+        f"n{number}": image.digest for number, image in enumerate(images)
+    }
 
 
 def test_layout_keeps_what_it_does_not_know(store: Store, tmp_path: Path) -> None:
