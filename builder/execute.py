@@ -25,7 +25,7 @@ from builder.oci.tar import archive
 from builder.plan import Step, rules_of
 from builder.python.acceptance import LEFT_OUT
 from builder.tools import StepCache, Tools
-from builder.work import alone, place_of, result, result_tree
+from builder.work import Trees, alone, place_of, result, result_tree
 from rootfs.architecture import Architecture
 from rootfs.archive import Download, fetching
 from rootfs.bootstrap import bootstrap
@@ -50,6 +50,9 @@ def execute(plan: Step, tools: Tools) -> Digest:
     steps = missing(plan, tools.store, tools.cache)
     for step in plan.walk():  # what the result rests on is of use as long as the result is: prune lets it be
         tools.store.lookup(step.key)
+    if steps and tools.ahead is not None:
+        tools.ahead.begins()
+        tools.ahead.packed(_packed(plan, steps, tools.store))
     if steps:
         with fetching(
             sorted(_downloads(steps), key=lambda download: -download.size),  # the longest to unpack begin first
@@ -65,6 +68,12 @@ def execute(plan: Step, tools: Tools) -> Digest:
             if step.kind != "fragment" and _is_whole(step, tools.store):
                 tools.cache.offer(step)
     return result(plan, tools.store)
+
+
+def _packed(plan: Step, steps: Iterable[Step], store: Store) -> list[Descriptor]:
+    """An image's layers that are there before any of these steps is run."""
+    there = [step for step in plan.inputs if step.kind in ("layer", "layers") and step not in steps]
+    return [layer.descriptor for step in there for layer in _made(step, store)]
 
 
 def _downloads(steps: Iterable[Step]) -> list[Download]:
@@ -117,35 +126,39 @@ def references(kind: str, data: bytes, store: Store) -> Iterator[Digest]:
 
 
 def _run_all(steps: list[Step], tools: Tools, arriving: Mapping[Digest, Future[None]]) -> None:
-    """Run the steps as their inputs come in. What runs programs stays in this thread: Ctrl-C reaches it alone."""
+    """Run the steps as their inputs come in. What runs programs stays in this thread: Ctrl-C reaches it alone.
+
+    It comes when nothing else is left to run: a compile takes minutes, and layers can be on their way meanwhile.
+    """
     by_key = {step.key: step for step in steps}
     sorter = TopologicalSorter({key: [i.key for i in step.inputs if i.key in by_key] for key, step in by_key.items()})
     sorter.prepare()
-    running: dict[Future[None], Digest] = {}
+    running: dict[Future[Tree | None], Digest] = {}
+    trees: Trees = {}
     fragments = {step.key for step in steps if step.kind == "fragment"}
     if fragments:
         tools.reporter.begin(_UNPACK, total=len(fragments), unit="packages")
     pool = ThreadPoolExecutor(max_workers=tools.jobs + 2, thread_name_prefix="step")  # two may wait for the disk
     try:
+        inline: list[Step] = []
         while sorter.is_active():
-            inline: list[Step] = []
             ready = [by_key[key] for key in sorter.get_ready()]
             for step in sorted(ready, key=lambda step: -sum(download.size for download in step.downloads)):
                 if _runs_programs(step):
                     inline.append(step)
                 else:
-                    running[pool.submit(_run, step, tools, arriving)] = step.key
-            for step in inline:
-                _run(step, tools, arriving)
-                sorter.done(step.key)
-            if running and not inline:
+                    running[pool.submit(_run, step, tools, arriving, trees)] = step.key
+            if running:
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    future.result()
-                    key = running.pop(future)
-                    sorter.done(key)
-                    if fragments and not (fragments := fragments - {key}):
-                        tools.reporter.finish(_UNPACK)
+                made = {running.pop(future): future.result() for future in finished}
+            else:
+                step = inline.pop(0)
+                made = {step.key: _run(step, tools, arriving, trees)}
+            trees = {key: tree for key, tree in made.items() if tree is not None}  # for the steps that are ready now
+            for key in made:
+                sorter.done(key)
+                if fragments and not (fragments := fragments - {key}):
+                    tools.reporter.finish(_UNPACK)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -154,8 +167,12 @@ def _runs_programs(step: Step) -> bool:
     return step.kind in COMPILING or step.parameters.get("scripts", "native") != "native"
 
 
-def _run(step: Step, tools: Tools, arriving: Mapping[Digest, Future[None]]) -> None:
-    """Run one step when its files are there, and link its result. Some steps tell of their progress themselves."""
+def _run(step: Step, tools: Tools, arriving: Mapping[Digest, Future[None]], at_hand: Trees) -> Tree | None:
+    """Run one step when its files are there, and link its result; the Tree where it is one that others go on from.
+
+    Some steps tell of their progress themselves.
+    """
+    tree = None
     for download in step.downloads:
         if download.digest in arriving:
             arriving[download.digest].result()
@@ -168,10 +185,16 @@ def _run(step: Step, tools: Tools, arriving: Mapping[Digest, Future[None]]) -> N
                 _keep(step, run_stage(step, tools), tools.store)
     else:
         tools.reporter.begin(step.title)
-        _keep(step, _WORK[step.kind](step, tools), tools.store)
+        if step.kind in _TREES:
+            tree = _TREES[step.kind](step, tools, at_hand)
+            made = tools.store.put([tree.to_bytes()]).digest
+        else:
+            made = _WORK[step.kind](step, tools, at_hand)
+        _keep(step, made, tools.store)
         tools.reporter.finish(step.title)
     if tools.cache is not None:
         tools.cache.offer(step)
+    return tree
 
 
 def _keep(step: Step, made: Digest, store: Store) -> None:
@@ -186,15 +209,15 @@ def _fragment(step: Step, tools: Tools) -> Digest:
     return tools.store.put([unpacked.to_bytes()]).digest
 
 
-def _rootfs(step: Step, tools: Tools) -> Digest:
-    store, parameters = tools.store, step.parameters
+def _rootfs(step: Step, tools: Tools, _at_hand: Trees) -> Tree:
+    parameters = step.parameters
     tree = _configured(step, tools)
     if parameters["set"] == "toolchain":
         tree = tree.with_entries(directory(name) for name in MOUNT_POINTS if name not in tree)
     else:
         sources = file("etc/apt/sources.list.d/debian.sources", parameters["sources"].encode())
         tree = tree.with_entries([sources]).with_parents()
-    return store.put([tree.clamped(parameters["epoch"]).to_bytes()]).digest
+    return tree.clamped(parameters["epoch"])
 
 
 def _configured(step: Step, tools: Tools) -> Tree:
@@ -227,24 +250,22 @@ def _configured(step: Step, tools: Tools) -> Tree:
         )
 
 
-def _slim(step: Step, tools: Tools) -> Digest:
-    tree = slim(result_tree(step.inputs[0], tools.store), rules_of(step.parameters)).tree
+def _slim(step: Step, tools: Tools, at_hand: Trees) -> Tree:
+    tree = slim(result_tree(step.inputs[0], tools.store, at_hand), rules_of(step.parameters)).tree
     architecture = Architecture.parse(step.parameters["platform"])
     cache = renewed_cache(Root(tree=tree, store=tools.store, epoch=0, architecture=architecture))
-    if cache is not None:  # libraries may have gone that it names
-        tree = tree.with_entries([cache])
-    return tools.store.put([tree.to_bytes()]).digest
+    return tree if cache is None else tree.with_entries([cache])  # libraries may have gone that it names
 
 
-def _archive(step: Step, tools: Tools) -> Digest:
+def _archive(step: Step, tools: Tools, at_hand: Trees) -> Digest:
     store, epoch, compression = tools.store, step.parameters["epoch"], step.parameters["compression"]
-    tree = result_tree(step.inputs[0], store)
+    tree = result_tree(step.inputs[0], store, at_hand)
     if compression == "none":
         return store.put(archive(tree, store, epoch=epoch, lowest=True)).digest
     return pack(tree, store, created_by="", epoch=epoch, compression=compression, lowest=True).descriptor.digest
 
 
-def _image(step: Step, tools: Tools) -> Digest:
+def _image(step: Step, tools: Tools, _at_hand: Trees) -> Digest:
     parameters, store = step.parameters, tools.store
     said, epoch, version = parameters["image"], parameters["epoch"], parameters["python"]
     environment = {"PATH": DEFAULT_PATH, "PYTHON_VERSION": version} | said["env"]
@@ -300,9 +321,8 @@ def _made(step: Step, store: Store) -> list[Layer]:
     return layers_from_bytes(data) if step.kind == "layers" else [Layer.from_bytes(data)]
 
 
-_WORK: Mapping[str, Callable[[Step, Tools], Digest]] = {
-    "rootfs": _rootfs,
-    "slim": _slim,
+_TREES: Mapping[str, Callable[[Step, Tools, Trees], Tree]] = {"rootfs": _rootfs, "slim": _slim}
+_WORK: Mapping[str, Callable[[Step, Tools, Trees], Digest]] = {
     "archive": _archive,
     "layer": one_layer,
     "layers": package_layers,

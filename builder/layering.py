@@ -18,7 +18,7 @@ from builder.oci.layer import Layer, pack
 from builder.plan import Step
 from builder.python.register import Registration, registered
 from builder.tools import Tools
-from builder.work import result, result_tree
+from builder.work import Trees, result, result_tree
 from rootfs.debian.deb import Unpacked
 from rootfs.debian.dpkg import ADMIN, STATUS_FILES
 from rootfs.digest import Digest, canonical_json
@@ -28,26 +28,27 @@ from rootfs.tree import FileEntry, Kind, Slice, Tree, file, parent
 _LDCONFIG = ("usr/sbin/ldconfig", "sbin/ldconfig")
 
 
-def one_layer(step: Step, tools: Tools) -> Digest:
+def one_layer(step: Step, tools: Tools, at_hand: Trees) -> Digest:
     """Pack the layer of one part; the digest of what is stored of it."""
     parameters, store = step.parameters, tools.store
-    content = read_blob(store, result(step.inputs[0], store))
     if step.inputs[0].kind == "install":
-        content = read_blob(store, installed_parts(content)[parameters["part"]])
-    tree = Tree.from_bytes(content)
+        parts = installed_parts(read_blob(store, result(step.inputs[0], store)))
+        tree = Tree.from_bytes(read_blob(store, parts[parameters["part"]]))
+    else:
+        tree = result_tree(step.inputs[0], store, at_hand)
     if len(step.inputs) > 1:
-        tree = _upon(tree, result_tree(step.inputs[1], store), parameters, store)
-    layer = _packed(tree, store, parameters, parameters["created_by"], lowest=len(step.inputs) == 1)
+        tree = _upon(tree, result_tree(step.inputs[1], store, at_hand), parameters, store)
+    layer = _packed(tree, tools, parameters, parameters["created_by"], lowest=len(step.inputs) == 1)
     return store.put([layer.to_bytes()]).digest
 
 
-def package_layers(step: Step, tools: Tools) -> Digest:
+def package_layers(step: Step, tools: Tools, at_hand: Trees) -> Digest:
     """Pack all layers of an image, the base by source packages; the digest of what is stored of them.
 
     The step's inputs are the base, what was installed, and the fragments of the base's packages.
     """
     parameters, store = step.parameters, tools.store
-    base = result_tree(step.inputs[0], store)
+    base = result_tree(step.inputs[0], store, at_hand)
     parts = installed_parts(read_blob(store, result(step.inputs[1], store)))
     unpacked = [Unpacked.from_bytes(read_blob(store, result(one, store))) for one in step.inputs[2:]]
     upper = []
@@ -56,7 +57,7 @@ def package_layers(step: Step, tools: Tools) -> Digest:
         upper.append((str(part["created_by"]), _upon(tree, base, {**parameters, **part}, store)))
     shared = share_out(base, unpacked, upper, suite=parameters["suite"], budget=parameters["budget"])
     layers = [
-        _packed(tree, store, parameters, created_by, lowest=number == 0)
+        _packed(tree, tools, parameters, created_by, lowest=number == 0)
         for number, (created_by, tree) in enumerate(shared)
     ]
     return store.put([layers_to_bytes(layers)]).digest
@@ -104,9 +105,12 @@ def layers_from_bytes(data: bytes) -> list[Layer]:
     return [Layer.from_bytes(canonical_json(value)) for value in json.loads(data)]
 
 
-def _packed(tree: Tree, store: Store, parameters: Mapping[str, Any], created_by: str, *, lowest: bool) -> Layer:
+def _packed(tree: Tree, tools: Tools, parameters: Mapping[str, Any], created_by: str, *, lowest: bool) -> Layer:
     epoch, compression = parameters["epoch"], parameters["compression"]
-    return pack(tree, store, created_by=created_by, epoch=epoch, compression=compression, lowest=lowest)
+    layer = pack(tree, tools.store, created_by=created_by, epoch=epoch, compression=compression, lowest=lowest)
+    if tools.ahead is not None:
+        tools.ahead.packed([layer.descriptor])
+    return layer
 
 
 def _upon(tree: Tree, below: Tree, parameters: Mapping[str, Any], store: Store) -> Tree:

@@ -27,7 +27,7 @@ from rootfs.errors import LockError, RecipeError
 from rootfs.slimrules import Rule, named, paths
 from rootfs.suite import sources_file
 
-REVISIONS = {"fragment": 2, "rootfs": 3, "slim": 2, "archive": 1, "layer": 2, "layers": 1, "image": 2}
+REVISIONS = {"fragment": 2, "rootfs": 3, "slim": 2, "archive": 2, "layer": 3, "layers": 2, "image": 2}
 REVISIONS |= {"configure": 1, "instrument": 1, "train": 1, "compile": 2, "install": 5}
 REVISIONS |= {"count": 2, "arrange": 1}
 

@@ -6,19 +6,26 @@ Law: knows the store and the work directory; not what any step does.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
-from builder.plan import Step
 from builder.tools import Tools
 from rootfs.digest import Digest
 from rootfs.extract import extract
 from rootfs.files import host_error
 from rootfs.ports import Reporter, Store, read_blob
 from rootfs.tree import Tree
+
+if TYPE_CHECKING:
+    from builder.plan import Step
+
+Trees = Mapping[Digest, Tree]
+"""Step key -> the Tree that the step has made a moment ago: equal to what the store holds of it, and not to be read."""
+
+_NONE: Trees = MappingProxyType({})
 
 
 def result(step: Step, store: Store) -> Digest:
@@ -28,9 +35,10 @@ def result(step: Step, store: Store) -> Digest:
     return found
 
 
-def result_tree(step: Step, store: Store) -> Tree:
+def result_tree(step: Step, store: Store, at_hand: Trees = _NONE) -> Tree:
     """The Tree that a step that has run made."""
-    return Tree.from_bytes(read_blob(store, result(step, store)))
+    found = at_hand.get(step.key)
+    return Tree.from_bytes(read_blob(store, result(step, store))) if found is None else found
 
 
 @contextmanager
@@ -39,6 +47,8 @@ def alone(place: Path, reporter: Reporter) -> Iterator[None]:
 
     The lock's time is that of the place's last use, for who prunes.
     """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 (who finds all made does without)
+
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(place.with_suffix(".lock"))

@@ -64,20 +64,19 @@ def _with(tree: Tree, entries: Iterable[FileEntry], epoch: int) -> Tree:
 def _whole(tree: Tree) -> Tree:
     """The tree with every parent; BuildError when something lies below what is no directory."""
     whole = tree.with_parents()
-    for path in whole:
-        up = parent(path)
-        if up and whole[up].kind is not Kind.DIRECTORY:
-            raise BuildError(f"a {whole[up].kind} is in the way", at=f"/{up}", because=f"/{path} lies below it")
+    if any(up and whole[up].kind is not Kind.DIRECTORY for up in {parent(path) for path in whole}):
+        up, path = next((up, path) for path in whole if (up := parent(path)) and whole[up].kind is not Kind.DIRECTORY)
+        raise BuildError(f"a {whole[up].kind} is in the way", at=f"/{up}", because=f"/{path} lies below it")
     return whole
 
 
 def _timed(tree: Tree, epoch: int) -> Tree:
     """Nothing is later than the epoch. Directories have it: what one package adds changes nothing of its parents."""
-    timed = (
-        replace(e, mtime=epoch) if e.mtime > epoch or (e.kind is Kind.DIRECTORY and e.mtime != epoch) else e
+    return tree.with_entries(
+        replace(e, mtime=epoch)
         for e in tree.values()
+        if e.mtime > epoch or (e.kind is Kind.DIRECTORY and e.mtime != epoch)
     )
-    return Tree(timed)
 
 
 def _installed(one: Unpacked, merged: Merged, root: Root) -> Installed:

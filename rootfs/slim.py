@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from rootfs.debian.dpkg import ADMIN, STATUS_FILES
 from rootfs.slimrules import Filter, Rule
@@ -66,25 +66,24 @@ def slim(tree: Tree, rules: Sequence[Rule]) -> Slimmed:
     for path, rule in _stranded(tree, removed):
         removed[path] = rule
     _keep_directories(tree, removed, [glob for rule in rules for glob in rule.directories])
-    saved = {rule.name: Saved() for rule in rules}
+    sizes: dict[str, list[int]] = {rule.name: [] for rule in rules}
     for path, name in removed.items():
-        before = saved[name]
-        saved[name] = Saved(entries=before.entries + 1, size=before.size + tree[path].size)
+        sizes[name].append(tree[path].size)
+    saved = {name: Saved(entries=len(each), size=sum(each)) for name, each in sizes.items()}
     kept = _listed(_relinked(tree, removed), tree)
     return Slimmed(tree=kept.with_entries(_configuration(kept, rules, [one for _, one in filters])), saved=saved)
 
 
 def _removed(tree: Tree, filters: Sequence[tuple[str, Filter]]) -> dict[str, str]:
     """The path of every entry that goes -> the name of the rule that decided it."""
-    ordered = list(reversed(filters))  # the last that matches decides: the first alternative that does
-    decide = re.compile("|".join(f"({_expression(one.glob)})" for _, one in ordered), re.DOTALL).fullmatch
+    decide = _deciding(filters)
     prefixes = tuple(_literal(one.glob) for _, one in filters if one.include)
     removed: dict[str, str] = {}
     for path, entry in tree.items():
         found = decide(f"/{path}")
         if found is None or path == ADMIN or path.startswith(ADMIN + "/"):
             continue
-        name, decided = ordered[(found.lastindex or 0) - 1]
+        name, decided = found
         # dpkg cannot see what comes later: a directory, or a link that may be one, stays where an include may reach
         reached = entry.kind in (Kind.DIRECTORY, Kind.SYMLINK) and f"/{path}".startswith(prefixes)
         if not decided.include and not reached:
@@ -92,9 +91,46 @@ def _removed(tree: Tree, filters: Sequence[tuple[str, Filter]]) -> dict[str, str
     return removed
 
 
+def _deciding(filters: Sequence[tuple[str, Filter]]) -> Callable[[str], tuple[str, Filter] | None]:
+    """The last of the filters that matches an absolute path. Only those are tried whose directory it lies below: none,
+    for most.
+    """
+    ordered = list(reversed(filters))  # the last that matches decides: the first alternative that does
+    numbers: dict[str, list[int]] = {}
+    for number, (_, one) in enumerate(ordered):
+        numbers.setdefault(parent(_beginning(one.glob)), []).append(number)
+
+    concerned = {"": tuple(numbers.get("", ()))}  # by directory: those that are for it or for one above
+
+    def chosen_for(place: str) -> tuple[int, ...]:
+        below: list[str] = []
+        while place not in concerned:
+            below.append(place)
+            place = parent(place)
+        for name in reversed(below):
+            concerned[name] = tuple(sorted((*concerned[parent(name)], *numbers.get(name, ()))))
+        return concerned[below[0] if below else place]
+
+    @cache
+    def compiled(chosen: tuple[int, ...]) -> Callable[[str], re.Match[str] | None]:
+        return re.compile("|".join(f"({_expression(ordered[n][1].glob)})" for n in chosen), re.DOTALL).fullmatch
+
+    def decide(path: str) -> tuple[str, Filter] | None:
+        chosen = chosen_for(parent(path))
+        found = compiled(chosen)(path) if chosen else None
+        return found and ordered[chosen[(found.lastindex or 0) - 1]]
+
+    return decide
+
+
+def _beginning(glob: str) -> str:
+    """A glob up to its first wildcard."""
+    return re.split(r"[*?\[\\]", glob, maxsplit=1)[0]
+
+
 def _literal(glob: str) -> str:
     """A glob up to its first wildcard, without the slash at the end."""
-    return re.split(r"[*?\[\\]", glob, maxsplit=1)[0].rstrip("/")
+    return _beginning(glob).rstrip("/")
 
 
 def _stranded(tree: Tree, removed: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -118,9 +154,9 @@ def _stranded(tree: Tree, removed: Mapping[str, str]) -> Iterator[tuple[str, str
 def _keep_directories(tree: Tree, removed: dict[str, str], globs: Iterable[str]) -> None:
     """Take back the removal of directories that hold something, or that a rule keeps."""
     wanted = [_compiled(glob) for glob in globs]
-    for path in reversed(list(tree)):  # what a directory holds comes before it
+    for path, entry in reversed(list(tree.items())):  # what a directory holds comes before it
         stays = path not in removed
-        if not stays and tree[path].kind is Kind.DIRECTORY and any(pattern(f"/{path}") for pattern in wanted):
+        if not stays and entry.kind is Kind.DIRECTORY and any(pattern(f"/{path}") for pattern in wanted):
             del removed[path]
             stays = True
         if stays:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,17 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import msgspec
-
 from rootfs.digest import Digest, canonical_json
 from rootfs.errors import IntegrityError
-from rootfs.files import Unfinished, unfinished
+from rootfs.files import unfinished
 from rootfs.ports import Origin, Stored
 
 FRESH = 1800.0
 """Seconds. A use is noted when the last one is longer ago."""
 
 _TRIES = 3
+_READ_SIZE = 1 << 18
 
 
 class DiskStore:
@@ -65,28 +65,31 @@ class DiskStore:
 
     def put(self, chunks: Iterable[bytes], *, expect: Digest | None = None, size: int | None = None) -> Stored:
         """Write a blob while hashing it; nothing is left behind when it is not the expected one."""
-        algorithm = expect.algorithm if expect else "sha256"
-        hasher = hashlib.new(algorithm)
-        written = 0
+        counted = _Counted(chunks, expect.algorithm if expect else "sha256", size)
+        pieces: Iterable[bytes] = counted
+        if isinstance(chunks, list | tuple):  # all is at hand: nothing is written when the same is here
+            pieces = list(counted)
+            if self._is_there(counted.checked(expect), pieces):
+                return counted.checked(expect)
         with unfinished(self.root / "tmp") as file:
-            for chunk in chunks:
-                hasher.update(chunk)
+            for chunk in pieces:
                 file.stream.write(chunk)
-                written += len(chunk)
-                if size is not None and written > size:
-                    break
-            digest = Digest(algorithm, hasher.hexdigest())
-            check(digest, written, expect=expect, size=size)
-            self._publish(file, digest, written)
-        return Stored(digest=digest, size=written)
+            stored = counted.checked(expect)
+            file.stream.flush()
+            if pieces is not counted or not self._is_there(stored, _pieces(file.path)):
+                file.publish(self._blob(stored.digest), 0o444)
+        return stored
 
-    def _publish(self, file: Unfinished, digest: Digest, size: int) -> None:
-        """Give a blob its name, unless the same is there whole: reading that takes less time than syncing this."""
-        target = self._blob(digest)
-        with suppress(FileNotFoundError):
-            if target.stat().st_size == size and self.exists(digest) and digest_of(target, digest.algorithm) == digest:
-                return
-        file.publish(target, 0o444)
+    def _is_there(self, stored: Stored, pieces: Iterable[bytes]) -> bool:
+        """Whether the blob is here and, read again, the same as these: that takes less time than syncing another."""
+        try:
+            if not self.exists(stored.digest):
+                return False
+            with self._blob(stored.digest).open("rb", buffering=0) as stream:
+                same = os.fstat(stream.fileno()).st_size == stored.size
+                return same and all(_begins(stream, piece) for piece in pieces)
+        except OSError:
+            return False
 
     def adopt(self, path: Path, digest: Digest) -> None:
         """Take a finished and synced file below `root` as this blob; who calls has counted its digest."""
@@ -160,17 +163,50 @@ class Link:
         first, _, second = data.partition(b"\n")
         target = Digest.parse(first.decode("ascii", "replace"))
         try:
-            said = msgspec.json.decode(second, type=_Said)
-            blobs = tuple(Digest.parse(text) for text in said.blobs)
-        except (msgspec.DecodeError, IntegrityError, UnicodeDecodeError):
+            said = json.loads(second)
+            kind, title, named = said["kind"], said.get("title", ""), said.get("blobs", [])
+            blobs = tuple(Digest.parse(text) for text in named)
+        except (ValueError, KeyError, TypeError, AttributeError, IntegrityError):
             return cls(target=target)
-        return cls(target=target, origin=Origin(kind=said.kind, title=said.title, blobs=blobs))
+        if not isinstance(kind, str) or not isinstance(title, str):
+            return cls(target=target)
+        return cls(target=target, origin=Origin(kind=kind, title=title, blobs=blobs))
 
 
-class _Said(msgspec.Struct, frozen=True):
-    kind: str
-    title: str = ""
-    blobs: tuple[str, ...] = ()
+class _Counted:
+    """Chunks as they come, their size and their digest; no more of them than show that they are too many."""
+
+    def __init__(self, chunks: Iterable[bytes], algorithm: str, limit: int | None) -> None:
+        self.size = 0
+        self._chunks = chunks
+        self._hasher = hashlib.new(algorithm)
+        self._limit = limit
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self._hasher.update(chunk)
+            self.size += len(chunk)
+            yield chunk
+            if self._limit is not None and self.size > self._limit:
+                return
+
+    def checked(self, expect: Digest | None) -> Stored:
+        """What came; IntegrityError unless it is what was expected."""
+        digest = Digest(self._hasher.name, self._hasher.hexdigest())
+        check(digest, self.size, expect=expect, size=self._limit)
+        return Stored(digest=digest, size=self.size)
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as stream:
+        while piece := stream.read(_READ_SIZE):
+            yield piece
+
+
+def _begins(stream: BinaryIO, data: bytes) -> bool:
+    """Whether a stream goes on with these bytes, which are read."""
+    starts = range(0, len(data), _READ_SIZE)
+    return all(stream.read(min(_READ_SIZE, len(data) - at)) == data[at : at + _READ_SIZE] for at in starts)
 
 
 def check(digest: Digest, written: int, *, expect: Digest | None, size: int | None) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_left
-from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
+from bisect import bisect_left, insort
+from collections.abc import Callable, Collection, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from itertools import islice, takewhile
+from operator import methodcaller
 from types import MappingProxyType
 from typing import Any
 
@@ -22,6 +23,7 @@ import msgspec
 from rootfs.digest import Digest, canonical_json
 from rootfs.errors import IntegrityError
 
+_FEW = 16  # less than one path in so many is put to its place; of more it is faster to sort all
 _SLICE = re.compile(rb'"slice":\["([a-z0-9]+:[0-9a-f]+)"')
 
 
@@ -101,9 +103,8 @@ def path_order(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape").replace(b"/", b"\0")
 
 
-def _text_order(path: str) -> str:
-    """`path_order` for text: UTF-8 keeps the order of the characters (RFC 3629, 1)."""
-    return path.replace("/", "\0")
+_text_order = methodcaller("replace", "/", "\0")
+"""`path_order` for text: UTF-8 keeps the order of the characters (RFC 3629, 1)."""
 
 
 def _is_text(paths: Iterable[str]) -> bool:
@@ -137,7 +138,8 @@ class Tree(Mapping[str, FileEntry]):
 
     def __init__(self, entries: Iterable[FileEntry] = ()) -> None:
         self._entries = {entry.path: entry for entry in entries}
-        self._order: list[str] | None = None
+        # paths in order, and those that have no place in it yet; one value, since several threads may ask for it
+        self._order: tuple[list[str], Collection[str]] = [], self._entries
 
     def __getitem__(self, path: str) -> FileEntry:
         return self._entries[path]
@@ -163,18 +165,25 @@ class Tree(Mapping[str, FileEntry]):
 
     def _ordered(self) -> list[str]:
         """The paths, sorted when they are first wanted in order: most trees on the way are only asked for a few."""
-        if self._order is None:
-            order = sorted(self._entries, key=_text_order if _is_text(self._entries) else path_order)
+        order, unplaced = self._order
+        if unplaced:
+            if len(unplaced) < len(order) // _FEW:
+                order = list(order)
+                for path in unplaced:
+                    insort(order, path, key=path_order)
+            else:
+                order = sorted(self._entries, key=_text_order if _is_text(self._entries) else path_order)
             self._entries = {path: self._entries[path] for path in order}
-            self._order = order
-        return self._order
+            self._order = order, ()
+        return order
 
     def with_entries(self, entries: Iterable[FileEntry]) -> Tree:
         """This tree with `entries` added or put in place of what stood there."""
+        added = {entry.path: entry for entry in entries}
+        order, unplaced = self._order  # before the entries: another thread may be putting them in order
         whole = Tree()
-        whole._entries = {**self._entries, **{entry.path: entry for entry in entries}}
-        if self._order is not None and len(whole._entries) == len(self._order):  # nothing is added: the order holds
-            whole._order = self._order
+        whole._entries = {**self._entries, **added}
+        whole._order = order, [*unplaced, *(path for path in added if path not in self._entries)]
         return whole
 
     def where(self, keep: Callable[[FileEntry], bool]) -> Tree:
@@ -213,20 +222,19 @@ class Tree(Mapping[str, FileEntry]):
     def with_parents(self) -> Tree:
         """This tree with a 0755 root-owned directory for every parent it does not name."""
         missing: dict[str, FileEntry] = {}
-        for path in self._entries:
-            up = parent(path)
+        for up in {parent(path) for path in self._entries}:
             while up and up not in self._entries and up not in missing:
                 missing[up] = directory(up)
-                up = parent(up)
+                up = parent(up)  # noqa: PLW2901
         return self.with_entries(missing.values()) if missing else self
 
     def clamped(self, epoch: int) -> Tree:
         """This tree with no mtime later than `epoch` (seconds; reproducible-builds.org, SOURCE_DATE_EPOCH)."""
-        return Tree(e if e.mtime <= epoch else replace(e, mtime=epoch) for e in self.values())
+        return self.with_entries(replace(e, mtime=epoch) for e in self.values() if e.mtime > epoch)
 
     def dated(self, epoch: int) -> Tree:
         """This tree with every mtime set to `epoch` (seconds)."""
-        return Tree(replace(entry, mtime=epoch) for entry in self.values())
+        return self.with_entries(replace(e, mtime=epoch) for e in self.values() if e.mtime != epoch)
 
     def resolve(self, path: str) -> str:
         """The path with every symlink among its parents followed inside the tree; the last part is not followed."""

@@ -23,7 +23,7 @@ from types import MappingProxyType
 import deflate
 import zstandard
 
-from builder.oci.behind import hashing
+from builder.oci.behind import Behind, hashing
 from builder.oci.descriptor import LAYER_GZIP, LAYER_TAR, LAYER_ZSTD, Descriptor, read_object
 from builder.oci.estargz import Estargz
 from builder.oci.seekable import Form, members_of, pack_seekable
@@ -59,6 +59,8 @@ class Codec:
     level: int
     whole: int = 1 << 31
     """The level from which on a layer is one frame."""
+    revision: int = 1
+    """Of the bytes it gives: raised when they come to be others, so that no section kept before gets into a layer."""
     form: Callable[[int], Form] | None = None
     """Makes the form of a layer of which each file can be read alone, for a level."""
 
@@ -100,7 +102,7 @@ def _plain(_level: int) -> Compress:
 _CODECS: Mapping[str, Codec] = MappingProxyType(
     {
         "gzip": Codec(media_type=LAYER_GZIP, compressor=_deflated, levels=range(1, 13), level=6),
-        "zstd": Codec(media_type=LAYER_ZSTD, compressor=_Zstandard, levels=range(1, 23), level=3, whole=19),
+        "zstd": Codec(media_type=LAYER_ZSTD, compressor=_Zstandard, levels=range(1, 23), level=3, whole=19, revision=2),
         "estargz": Codec(
             media_type=LAYER_GZIP, compressor=_deflated, levels=range(1, 13), level=6, form=lambda _: Estargz()
         ),
@@ -197,7 +199,8 @@ def pack(
         if level >= codec.whole:
             stored = store.put(_frame(parts, store, level, hasher.update))
         else:
-            packer = _Packer(store=store, codec=f"{name}:{level}", workers=workers, update=hasher.update)
+            kind = {"kind": "section", "revision": codec.revision, "codec": f"{name}:{level}"}
+            packer = _Packer(store=store, kind=kind, workers=workers, hasher=hasher)
             with ThreadPoolExecutor(workers, thread_name_prefix="pack") as pool:
                 stored = store.put(packer.layer(parts, lambda block: pool.submit(compress, block)))
         diff_id = Digest("sha256", hasher.hexdigest())
@@ -217,12 +220,12 @@ def _frame(parts: Sequence[Section], store: Store, level: int, update: Callable[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Packer:
-    """Compresses sections, or takes them from the store; `update` sees every byte of the tar."""
+    """Compresses sections, or takes them from the store; `hasher` gets every byte of the tar."""
 
     store: Store
-    codec: str
+    kind: Mapping[str, object]
     workers: int
-    update: Callable[[bytes], None]
+    hasher: Behind
 
     def layer(self, parts: Iterable[Section], submit: Submit) -> Iterator[bytes]:
         """The compressed layer in pieces."""
@@ -235,14 +238,13 @@ class _Packer:
 
     def _kept(self, section: Section, submit: Submit) -> Iterator[bytes]:
         """A section whose compressed form the store holds, or holds from now on."""
-        key = Digest.of_value({"kind": "section", "revision": 1, "codec": self.codec, "section": str(section.key)})
+        key = Digest.of_value({**self.kind, "section": str(section.key)})
         kept = self.store.lookup(key)
         if kept is None:
             kept = self.store.put(self._compressed(section_bytes(section, self.store), submit)).digest
             self.store.link(key, kept, Origin(kind="section"))
         else:
-            for piece in section_bytes(section, self.store):
-                self.update(piece)
+            self.hasher.follow(section_bytes(section, self.store))
         with self.store.open(kept) as stream:
             while piece := stream.read(_READ_SIZE):
                 yield piece
@@ -250,7 +252,7 @@ class _Packer:
     def _compressed(self, pieces: Iterable[bytes], submit: Submit) -> Iterator[bytes]:
         """The members in order, while at most `workers + 1` blocks are in flight."""
         window: deque[Future[bytes | bytearray]] = deque()
-        for block in _blocks(pieces, self.update):
+        for block in _blocks(pieces, self.hasher.update):
             window.append(submit(block))
             if len(window) > self.workers:
                 yield bytes(window.popleft().result())

@@ -15,15 +15,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import zstandard
 
-from builder.oci.descriptor import Descriptor
-from builder.oci.flatten import Fetch
+from builder.oci.descriptor import Descriptor, Fetch
 from builder.oci.layer import MEMBER_SIZE, Compress, codec_of
 from builder.oci.listing import archive_chunks
 from rootfs.digest import Digest
 from rootfs.errors import UsageError
 from rootfs.ports import Origin, Store
 
-_REVISION = 1
+_REVISION = 2
 
 
 def recompressed(

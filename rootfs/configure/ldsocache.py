@@ -223,13 +223,17 @@ def _found(root: Root, *, hwcaps: bool) -> tuple[list[Library], set[bytes]]:
 def _scan(root: Root, path: str) -> Iterator[Library]:
     """One entry for each soname of a directory; see `search_dir` in elf/ldconfig.c."""
     found: dict[str, SharedObject] = {}
+    known: dict[str, SharedObject | None] = {}  # by path: most have two names or three
     for name in root.names(path.lstrip("/")):
         if not name.startswith(("lib", "ld-", "ld.so.", "ld64.so.")) or ".so" not in name or name.endswith("-gdb.py"):
             continue
         entry = root.follow(f"{path}/{name}".lstrip("/"))
         if entry is None or entry.kind is not Kind.FILE:
             continue
-        shared = read_shared_object(root.content(entry), root.architecture)
+        if entry.path not in known:
+            with root.reading(entry) as read:
+                known[entry.path] = read_shared_object(read, root.architecture)
+        shared = known[entry.path]
         if shared is None:
             continue
         soname = shared.soname or name

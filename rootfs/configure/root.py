@@ -6,14 +6,15 @@ that are added or put in place of others, and has no other effect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rootfs.architecture import Architecture
 from rootfs.configure.script import Script
 from rootfs.errors import BuildError
 from rootfs.ports import Store, read_content
-from rootfs.tree import FileEntry, Kind, Tree
+from rootfs.tree import FileEntry, Kind, Slice, Tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,22 @@ class Root:
     def content(self, entry: FileEntry) -> bytes:
         """A file entry's bytes."""
         return read_content(self.store, entry.content)
+
+    @contextmanager
+    def reading(self, entry: FileEntry) -> Iterator[Callable[[int, int], bytes]]:
+        """Pieces of a file entry's bytes, by offset and size; shorter where it ends."""
+        content = entry.content
+        if not isinstance(content, Slice):
+            yield lambda at, size: content[at : at + size]
+            return
+        with self.store.open(content.blob) as stream:
+
+            def read(at: int, size: int) -> bytes:
+                at = min(at, content.size)
+                stream.seek(content.offset + at)
+                return stream.read(min(size, content.size - at))
+
+            yield read
 
     def names(self, path: str) -> list[str]:
         """The names in a directory, sorted by their bytes; empty when there is no such directory."""

@@ -19,7 +19,7 @@ from rootfs.configure.ldsocache import Library
 from rootfs.configure.root import Handler, Root
 from rootfs.configure.script import TRIPLET, Script
 from rootfs.errors import BuildError, HostError
-from rootfs.tree import FileEntry, Kind, Tree, directory, file, symlink
+from rootfs.tree import FileEntry, Kind, Slice, Tree, directory, file, symlink
 from tests.fakes.store import MemoryStore
 
 EPOCH = 1_700_000_000
@@ -302,6 +302,38 @@ class TestCache:
         assert shared is not None
         assert shared.soname == "libc.so.6"
         assert 0x020600 <= shared.os_version < 0x100000
+
+    def test_little_of_a_library_is_read(self) -> None:
+        """Wherever it lies; and of one that is cut somewhere nothing is made up."""
+        architecture = _host()
+        found = Path("/usr/lib") / architecture.triplet / "libc.so.6"
+        if not found.exists():
+            pytest.skip(f"this machine has no {found}")
+        data = found.read_bytes()
+        store = MemoryStore()
+        blob = store.put([b"before" + data + b"\x7fELF after"]).digest
+        root = Root(tree=Tree(), store=store, epoch=EPOCH, architecture=architecture)
+        pieces: list[int] = []
+        for content in (data, Slice(blob=blob, offset=6, size=len(data))):
+            entry = FileEntry(path="libc.so.6", kind=Kind.FILE, content=content)
+            with root.reading(entry) as read:
+                assert read(len(data) - 2, 9) == data[-2:]
+                assert read(len(data) + 5, 9) == b""
+                shared = read_shared_object(self._counted(read, pieces), architecture)
+            assert shared is not None
+            assert shared == read_shared_object(data, architecture)
+        assert sum(pieces) < len(data) // 100
+        for size in (0, 3, 63, 64, 200, 1000, len(data) // 2):
+            cut = read_shared_object(data[:size], architecture)
+            assert cut is None or cut == read_shared_object(data, architecture)
+
+    @staticmethod
+    def _counted(read: Callable[[int, int], bytes], sizes: list[int]) -> Callable[[int, int], bytes]:
+        def counted(at: int, size: int) -> bytes:
+            sizes.append(size)
+            return read(at, size)
+
+        return counted
 
     @pytest.mark.peer
     @pytest.mark.skipif(os.geteuid() != 0, reason="ldconfig -r needs root")

@@ -120,6 +120,36 @@ entries = st.builds(
 )
 
 
+@given(st.lists(entries), st.lists(st.lists(entries, max_size=2)), st.booleans())
+def test_entries_that_are_added_come_to_their_place(
+    listed: list[FileEntry], added: list[list[FileEntry]], asked: bool
+) -> None:
+    tree = Tree(listed)
+    for more in added:
+        if asked:
+            assert list(tree) == sorted(tree, key=path_order)
+        tree = tree.with_entries(more)
+    everything = {entry.path: entry for entry in [*listed, *(entry for more in added for entry in more)]}
+    order = sorted(everything, key=path_order)
+    assert list(tree) == order
+    assert list(tree.values()) == [everything[path] for path in order]
+    assert list(tree.dated(7)) == list(tree.clamped(7)) == order
+    assert {entry.mtime for entry in tree.dated(7).values()} <= {7}
+    assert [entry.mtime for entry in tree.clamped(7).values()] == [min(7, entry.mtime) for entry in tree.values()]
+
+
+def test_one_path_among_many_comes_to_its_place() -> None:
+    """Few that are added are placed, not sorted with the rest: also names that are no text, which order as bytes."""
+    tree = Tree(file(f"d{number:03}/f", b"") for number in range(0, 200, 2))
+    assert len(list(tree)) == 100
+    more = tree.with_entries(file(path, b"") for path in ("d007/f", "a\udcff", "d008", "z"))
+    assert list(more) == sorted(more, key=path_order)
+    assert len(more) == 104
+    assert [entry.path for entry in more.values()] == list(more)
+    assert [entry.path for entry in more.below("d008")] == ["d008/f"]
+    assert list(tree) == sorted(tree, key=path_order)
+
+
 @given(st.lists(entries))
 def test_a_stored_tree_reads_back_the_same(listed: list[FileEntry]) -> None:
     tree = Tree(listed)

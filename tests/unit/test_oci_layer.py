@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import os
 import random
 import shutil
 import subprocess
 import tarfile
+import threading
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,6 +25,7 @@ from hypothesis import strategies as st
 
 from builder.oci import layer as layer_module
 from builder.oci import tar as tar_module
+from builder.oci.behind import Behind, hashing
 from builder.oci.descriptor import LAYER_ZSTD
 from builder.oci.layer import MEMBER_SIZE, Layer, pack, parse_compression
 from rootfs.digest import Digest
@@ -260,6 +264,67 @@ def test_a_section_is_compressed_once_for_all_layers_that_hold_it(monkeypatch: p
     monkeypatch.undo()
     fresh = MemoryStore()
     assert pack(big_tree(fresh).with_entries([file("new", b"x")]), fresh, created_by="x", epoch=EPOCH) == again
+
+
+def test_a_section_kept_before_a_codec_gave_other_bytes_is_in_no_layer() -> None:
+    fresh, store = MemoryStore(), MemoryStore()
+    junk = store.put([b"what zstd:3 gave then"]).digest
+    for section in tar_module.sections(big_tree(store), epoch=EPOCH, lowest=False):
+        kept = {"kind": "section", "revision": 1, "codec": "zstd:3", "section": str(section.key)}
+        store.link(Digest.of_value(kept), junk)
+    layers = [pack(big_tree(one), one, created_by="x", epoch=EPOCH, compression="zstd") for one in (fresh, store)]
+    assert layers[0] == layers[1]
+
+
+def test_a_section_that_is_kept_is_read_again_for_the_diff_id() -> None:
+    """By the thread that counts it: what it cannot read stops the layer all the same."""
+    store = MemoryStore()
+    tree = big_tree(store)
+    pack(tree, store, created_by="x", epoch=EPOCH)
+    blob = next(entry.content.blob for entry in tree.values() if isinstance(entry.content, Slice))
+    store.blobs[blob] = store.blobs[blob][:-1]
+    with pytest.raises(IntegrityError, match="too short"):
+        pack(tree, store, created_by="x", epoch=EPOCH)
+
+
+def test_what_is_counted_behind_is_what_came_in_order() -> None:
+    rng = random.Random(5)
+    pieces = [rng.randbytes(rng.choice([0, 1, 700, 1 << 19])) for _ in range(60)]
+    with hashing() as behind:
+        for number, piece in enumerate(pieces):
+            if number % 3:
+                behind.update(piece)
+            else:
+                behind.follow(iter([piece[:100], piece[100:]]))
+        assert behind.hexdigest() == hashlib.sha256(b"".join(pieces)).hexdigest()
+
+
+def test_who_stops_does_not_wait_for_what_is_left_to_count() -> None:
+    begun = threading.Event()
+    counted: list[int] = []
+
+    def first(behind: Behind) -> Iterator[bytes]:
+        begun.set()
+        while not behind._pool._shutdown:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        yield b""
+
+    def later(number: int) -> Iterator[bytes]:
+        counted.append(number)
+        yield b""
+
+    def stopped() -> None:
+        with hashing() as behind:
+            behind.follow(first(behind))
+            for number in range(9):
+                behind.follow(later(number))
+            assert begun.wait(60)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert counted == []
 
 
 def gzip_members(data: bytes) -> Iterator[bytes]:

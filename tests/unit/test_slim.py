@@ -206,6 +206,30 @@ def test_globs_match_as_those_of_the_c_library(glob: str, path: str) -> None:
     assert (_compiled(glob)(path) is not None) is (wanted == 0)
 
 
+PLACES = ["/a", "/a/b", "/a/bc", "/b", "/a/b/c", "", "/a/b/c/*", "/*"]
+filters = st.lists(
+    st.tuples(
+        st.sampled_from(PLACES), st.sampled_from(["/*", "/b*", "/?", "*", "/c", "/*/c", "/[a-b]*"]), st.booleans()
+    ),
+    max_size=6,
+)
+files = st.sets(
+    st.lists(st.sampled_from(["a", "b", "bc", "c"]), min_size=1, max_size=5).map(lambda parts: "/".join([*parts, "f"]))
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(filters, files)
+def test_of_many_filters_the_last_that_matches_decides(chosen: list[tuple[str, str, bool]], names: set[str]) -> None:
+    """As if each path were held against each glob."""
+    rules = [paths(**{"include" if keep else "exclude": [place + rest]}) for place, rest, keep in chosen]
+    kept = leaves(slim(tree(*names), rules).tree)
+    verdicts = {
+        name: [keep for place, rest, keep in chosen if _compiled(place + rest)(f"/{name}")] or [True] for name in names
+    }
+    assert set(kept) == {name for name, verdict in verdicts.items() if verdict[-1]}
+
+
 def test_a_glob_with_many_stars_is_fast() -> None:
     slim(tree("a" * 100), [paths(exclude=["/" + "a*" * 12 + "b"])])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -71,6 +71,52 @@ def test_blobs_are_read_only_files_under_the_layouts_names(tmp_path: Path) -> No
     assert (tmp_path / "blobs" / "sha256" / digest.hex).stat().st_mode & 0o777 == 0o444
 
 
+PUT = pytest.mark.parametrize("form", [list, iter])
+"""Bytes that are at hand, and bytes as they come: what is here already is looked at in two ways."""
+
+
+@PUT
+@pytest.mark.parametrize("size", [7, 3_000_000])
+@pytest.mark.parametrize("damage", ["byte", "length", "nothing left"])
+def test_a_damaged_blob_is_replaced_when_it_is_put_again(
+    tmp_path: Path, form: Callable[[list[bytes]], Iterable[bytes]], size: int, damage: str
+) -> None:
+    store = DiskStore(tmp_path)
+    chunks = [bytes([1]) * size, b"", b"end"]
+    digest = store.put(chunks).digest
+    blob = tmp_path / "blobs" / "sha256" / digest.hex
+    blob.chmod(0o644)
+    whole = b"".join(chunks)
+    blob.write_bytes({"byte": whole[:-2] + b"x" + whole[-1:], "length": whole + b"x", "nothing left": b""}[damage])
+    assert store.put(form(chunks)).digest == digest
+    assert blob.read_bytes() == whole
+    assert blob.stat().st_mode & 0o777 == 0o444
+
+
+@PUT
+@pytest.mark.parametrize("size", [0, 7, 3_000_000])
+def test_a_blob_that_is_here_whole_is_not_written_again(
+    tmp_path: Path, form: Callable[[list[bytes]], Iterable[bytes]], size: int
+) -> None:
+    store = DiskStore(tmp_path)
+    chunks = [b"x" * size]
+    first = store.put(chunks)
+    blob = tmp_path / "blobs" / "sha256" / first.digest.hex
+    before = blob.stat()
+    assert store.put(form(chunks)) == first
+    assert blob.stat().st_ino == before.st_ino
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_what_is_at_hand_and_here_is_not_even_written_beside_it(tmp_path: Path) -> None:
+    """On a disk that takes no more: the file that would be renamed is never made."""
+    store = DiskStore(tmp_path)
+    stored = store.put([b"ab", b"c"])
+    (tmp_path / "tmp").rmdir()
+    assert store.put((b"a", b"bc")) == stored
+    assert not (tmp_path / "tmp").exists()
+
+
 def test_a_damaged_link_is_no_link(tmp_path: Path) -> None:
     store = DiskStore(tmp_path)
     key = Digest.of(b"key")
@@ -86,7 +132,7 @@ def test_a_directory_that_cannot_be_made_is_the_hosts_fault(tmp_path: Path) -> N
     with pytest.raises(HostError) as caught:
         DiskStore(tmp_path / "file" / "store").put([b"x"])
     assert caught.value.exit_code == 7
-    assert "--store" in (caught.value.hint or "")
+    assert "OCIBUILD_STORE" in (caught.value.hint or "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
