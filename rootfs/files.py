@@ -6,9 +6,10 @@ Law: temporary file beside the target, sync, rename; what the operating system r
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
-import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,11 +45,44 @@ class Unfinished:
         self.path.replace(target)
 
 
+class Flusher:
+    """Has what was written to a file so far put on the disk by a thread, beside what else is done.
+
+    An error of the disk is raised by `close`: the kernel tells it once, so a sync that follows would know of none.
+    """
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._thread: threading.Thread | None = None
+        self._error: OSError | None = None
+
+    def begin(self) -> None:
+        """Begin with it, unless it is being done."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._sync)
+            self._thread.start()
+
+    def close(self) -> None:
+        """When it is done; OSError when any of it could not be."""
+        if self._thread is not None:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _sync(self) -> None:
+        try:
+            os.fdatasync(self._file)
+        except OSError as error:
+            self._error = error
+
+
 @contextmanager
 def unfinished(place: Path) -> Iterator[Unfinished]:
     """A new file in the directory `place` (made when missing), for targets on the same file system."""
     path: Path | None = None
     try:
+        import tempfile  # noqa: PLC0415 (who only reads does without)
+
         place.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=place, prefix=".tmp-")
         path = Path(name)
@@ -78,6 +112,14 @@ def replacing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
         file.publish(target, mode)
 
 
+def require_replaceable(target: Path) -> None:
+    """HostError where `replacing` would fail now; makes the target's directory, as it would."""
+    if target != STDOUT:
+        _check_replaceable(target)
+        with unfinished(target.parent):
+            pass
+
+
 def _check_replaceable(target: Path) -> None:
     """Links are followed: /dev/stderr is one. In /dev nothing is replaced, also where that leads to a plain file."""
     try:
@@ -90,6 +132,20 @@ def _check_replaceable(target: Path) -> None:
     if stat.S_ISDIR(mode):
         because, hint = "it is a directory", "name a file in it"
     raise HostError(f"cannot write to {target}", because=because, hint=hint)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Whether nobody else holds the lock, a file made when missing; it ends with the process, however that ends."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(lock)
 
 
 def copy(source: BinaryIO, target: int, *, offset: int, size: int) -> int:
@@ -128,7 +184,7 @@ def write_all(target: int, data: bytes) -> None:
 
 def host_error(error: OSError, place: Path) -> HostError:
     """What the operating system refused, as an error with a way out."""
-    elsewhere = "choose another place: --store or OCIBUILD_STORE for the store, --output for the image, --lock"
+    elsewhere = "name another place on the command line; OCIBUILD_STORE says where the store is"
     hints = {
         errno.ENOSPC: f"free some space, or {elsewhere}; what is finished is kept",
         errno.EDQUOT: f"free some of your quota, or {elsewhere}; what is finished is kept",

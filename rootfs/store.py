@@ -15,20 +15,21 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from rootfs.digest import Digest, canonical_json
 from rootfs.errors import IntegrityError
-from rootfs.files import unfinished
+from rootfs.files import Flusher, unfinished
 from rootfs.ports import Origin, Stored
 
 FRESH = 1800.0
 """Seconds. A use is noted when the last one is longer ago."""
 
 _TRIES = 3
+_FLUSHED = 64 << 20  # bytes of a blob after which the disk begins with them, while the rest is made
 _READ_SIZE = 1 << 18
 
 
@@ -72,8 +73,13 @@ class DiskStore:
             if self._is_there(counted.checked(expect), pieces):
                 return counted.checked(expect)
         with unfinished(self.root / "tmp") as file:
-            for chunk in pieces:
-                file.stream.write(chunk)
+            with closing(Flusher(file.stream.fileno())) as flusher:
+                following = _FLUSHED
+                for chunk in pieces:
+                    file.stream.write(chunk)
+                    if counted.size >= following:
+                        following = counted.size + _FLUSHED
+                        flusher.begin()
             stored = counted.checked(expect)
             file.stream.flush()
             if pieces is not counted or not self._is_there(stored, _pieces(file.path)):

@@ -1,9 +1,10 @@
 """The download of one blob into the Store (distribution-spec 1.1, "Pulling blobs"; RFC 9110, section 14).
 
 Law: knows ranges and files, and asks for bytes by the function it is given. A big blob comes by several ranges at a
-time, from a server that proves it can (206, the right Content-Range, one ETag); every other comes in one stream, and so
-do big ones when several come at once. Memory does not depend on the blob's size. Nothing becomes a blob of the Store
-before its size and digest were counted, and it was synced: the disk begins with that while the rest is on its way.
+time, all asked for at once, from a server that proves it can (206, the right Content-Range, one ETag); every other
+comes in one stream, and so do big ones when several come at once: a range is written, then read again to be counted, a
+stream is counted as it comes. Memory does not depend on the blob's size. Nothing becomes a blob of the Store before its
+size and digest were counted, and it was synced: the disk begins with that while the rest is on its way.
 
 A big blob is written to `tmp/part-<digest>` of the store. What of it is whole, up to a number of bytes that is kept
 beside it, is counted again and kept when a process that was killed is followed by another.
@@ -16,27 +17,26 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from builder.oci.descriptor import Descriptor, verified
 from builder.registry.refusal import refusal
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, TransferError
-from rootfs.files import host_error
+from rootfs.files import Flusher, host_error, locked
 from rootfs.ports import Response, Store, Stored
 from rootfs.store import DiskStore, check
 from rootfs.url import redact
 
-BIG = 64 << 20
-RANGES = 4
-PARALLEL = 8
-"""Streams from one repository that are worth having: with so many blobs at once, none comes by ranges."""
-_PART = 16 << 20
+BIG = 4 << 20
+"""From this size on a download that was killed is gone on with."""
+_PARALLEL = 8
+_RANGES = 5
+_LEAST, _PART = 2 << 20, 16 << 20
+_PARTS = 8
 _CHUNK = 1 << 20
 _LIFE = 7 * 86400.0
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)\Z")
@@ -45,7 +45,7 @@ Advance = Callable[[int], None]
 
 
 def download(
-    get: Get, descriptor: Descriptor, store: Store, advance: Advance | None = None, *, ranges: int = RANGES
+    get: Get, descriptor: Descriptor, store: Store, advance: Advance | None = None, *, ranges: int = _RANGES
 ) -> Stored:
     """Have the blob in the Store; `get` sends a GET for it with headers, `advance` is told the bytes as they come.
 
@@ -60,7 +60,7 @@ def download(
     if isinstance(store, DiskStore) and descriptor.size >= BIG:
         with _partial(store.root / "tmp", descriptor.digest) as partial:
             if partial is not None:
-                with closing(_Flusher(partial.file)) as flusher:
+                with closing(Flusher(partial.file)) as flusher:
                     _Ranged(get, descriptor, partial, advance, flusher, ranges).run()
                 store.adopt(partial.path, descriptor.digest)
                 return Stored(digest=descriptor.digest, size=descriptor.size)
@@ -69,6 +69,15 @@ def download(
             raise refusal(response, f"blob {descriptor.digest}")
         chunks = verified(_counted(response.chunks, advance), descriptor, redact(response.url))
         return store.put(chunks, expect=descriptor.digest, size=descriptor.size)
+
+
+def ranges_for(size: int, together: Iterable[int]) -> int:
+    """How many ranges at a time a blob is worth that is fetched together with blobs of these sizes, itself one of them.
+
+    Its share of all bytes, so that all end at the same time: what several streams gain is that a long link is full
+    sooner, and that many blobs do by themselves.
+    """
+    return max(1, min(_RANGES, round(_PARALLEL * size / max(1, size, sum(together)))))
 
 
 def _nobody(_amount: int) -> None:
@@ -117,21 +126,18 @@ def _partial(place: Path, digest: Digest) -> Iterator[_Partial | None]:
     try:
         place.mkdir(parents=True, exist_ok=True)
         _sweep(place)
-        lock = FileLock(path.with_suffix(".lock"))
-        with suppress(Timeout):
-            lock.acquire(timeout=0)
-        if not lock.is_locked:
-            yield None
-            return
-        partial = _Partial(path)
-        try:
-            yield partial
-        finally:
-            os.close(partial.file)
-            if not path.exists():
-                for suffix in (".whole", ".lock"):
-                    path.with_suffix(suffix).unlink(missing_ok=True)
-            lock.release()
+        with locked(path.with_suffix(".lock")) as is_ours:
+            if not is_ours:
+                yield None
+                return
+            partial = _Partial(path)
+            try:
+                yield partial
+            finally:
+                os.close(partial.file)
+                if not path.exists():
+                    for suffix in (".whole", ".lock"):
+                        path.with_suffix(suffix).unlink(missing_ok=True)
     except OSError as error:
         raise host_error(error, place) from error
 
@@ -142,24 +148,6 @@ def _sweep(place: Path) -> None:
         for path in place.glob("part-*"):
             if time.time() - path.stat().st_mtime > _LIFE:
                 path.unlink(missing_ok=True)
-
-
-class _Flusher:
-    """Has what was written so far put on the disk, beside what else is done."""
-
-    def __init__(self, file: int) -> None:
-        self._file = file
-        self._pool = ThreadPoolExecutor(1)
-        self._last: Future[None] | None = None
-
-    def begin(self) -> None:
-        """Begin with it, unless it is being done."""
-        if self._last is None or self._last.done():
-            self._last = self._pool.submit(os.fdatasync, self._file)
-
-    def close(self) -> None:
-        """When it is done."""
-        self._pool.shutdown(wait=True)
 
 
 class _NoRangesError(Exception):
@@ -175,12 +163,14 @@ class _Ranged:
         descriptor: Descriptor,
         partial: _Partial,
         advance: Advance,
-        flusher: _Flusher,
+        flusher: Flusher,
         ranges: int,
     ) -> None:
         self._get = get
         self._flusher = flusher
         self._ranges = ranges
+        self._size = min(_PART, max(_LEAST, descriptor.size // _PARTS))
+        self._etag: str | None = None
         self._descriptor = descriptor
         self._partial = partial
         self._advance = advance
@@ -221,29 +211,22 @@ class _Ranged:
             with self._get({}) as response:
                 self._stream(response)
             return
-        first = self._ask(self._counted, "")
-        with first:
-            if first.status == 200:
-                self._stream(first)
-                return
-            etag = first.headers.get("etag", "")
-            starts = range(self._counted, self._descriptor.size, _PART)
-            self._next = starts[0]
-            with ThreadPoolExecutor(self._ranges) as pool:
-                parts = [pool.submit(self._take, first, starts[0])]
-                parts += [pool.submit(self._part, start, etag) for start in starts[1:]]
-                try:
-                    self._follow(starts, parts)
-                except BaseException:
-                    self._stopped = True
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
+        starts = range(self._counted, self._descriptor.size, self._size)
+        self._next = starts[0]
+        with ThreadPoolExecutor(self._ranges) as pool:
+            parts = [pool.submit(self._part, start) for start in starts]
+            try:
+                self._follow(starts, parts)
+            except BaseException:
+                self._stopped = True
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _follow(self, starts: range, parts: list[Future[None]]) -> None:
         """Count each part when it and all before it are there."""
         for start, part in zip(starts, parts, strict=True):
             part.result()
-            self._count(min(start + _PART, self._descriptor.size))
+            self._count(min(start + self._size, self._descriptor.size))
 
     def _count(self, end: int) -> None:
         while self._counted < end and not self._stopped:
@@ -260,7 +243,7 @@ class _Ranged:
         self._hasher = hashlib.new(self._descriptor.digest.algorithm)
         self._counted = 0
         self._partial.discard()
-        following = _PART
+        following = self._size
         for chunk in response.chunks:
             if self._counted + len(chunk) > self._descriptor.size:
                 break
@@ -269,7 +252,7 @@ class _Ranged:
             self._counted += len(chunk)
             self._tell(self._counted - self._told)
             if self._counted >= following:
-                following = self._counted + _PART
+                following = self._counted + self._size
                 self._partial.note(self._counted)
                 self._flusher.begin()
 
@@ -279,14 +262,12 @@ class _Ranged:
             self._told += amount
             self._advance(amount)
 
-    def _part(self, start: int, etag: str) -> None:
-        with self._ask(start, etag) as response:
-            if response.status != 206:
-                raise _NoRangesError
+    def _part(self, start: int) -> None:
+        with self._ask(start) as response:
             self._take(response, start)
 
     def _take(self, response: Response, start: int) -> None:
-        offset, end = start, min(start + _PART, self._descriptor.size)
+        offset, end = start, min(start + self._size, self._descriptor.size)
         for chunk in response.chunks:
             if self._stopped:
                 raise TransferError("stopped, because another range failed")
@@ -307,23 +288,26 @@ class _Ranged:
             whole = None
             while self._next in self._parts:
                 self._parts.remove(self._next)
-                whole = self._next = min(self._next + _PART, self._descriptor.size)
+                whole = self._next = min(self._next + self._size, self._descriptor.size)
             if whole is not None:
                 self._partial.note(whole)
             self._flusher.begin()
 
-    def _ask(self, start: int, etag: str) -> Response:
-        """The answer for one part: 206 with what was asked for, or 200."""
+    def _ask(self, start: int) -> Response:
+        """The answer for one part, with what was asked for."""
         size = self._descriptor.size
-        end = min(start + _PART, size)
+        end = min(start + self._size, size)
         response = self._get({"Range": f"bytes={start}-{end - 1}"})
         if response.status not in (200, 206):
             with response:
                 raise refusal(response, f"blob {self._descriptor.digest}")
         told = _CONTENT_RANGE.match(response.headers.get("content-range", ""))
         fits = told is not None and tuple(map(int, told.groups())) == (start, end - 1, size)
-        same = not etag or response.headers.get("etag", "") == etag
-        if response.status == 206 and not (fits and same):
+        etag = response.headers.get("etag", "")
+        with self._lock:
+            self._etag = etag if self._etag is None else self._etag
+            same = self._etag == etag
+        if response.status != 206 or not (fits and same):
             with response:
                 raise _NoRangesError
         return response

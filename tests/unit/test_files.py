@@ -12,7 +12,7 @@ from typing import NoReturn
 import pytest
 
 from rootfs.errors import HostError
-from rootfs.files import copy, replacing
+from rootfs.files import Flusher, copy, host_error, locked, replacing
 
 CONTENT = bytes(range(256)) * 8192  # 2 MiB: more than one read
 
@@ -89,3 +89,41 @@ def test_a_directory_is_named_itself(tmp_path: Path) -> None:
         raise AssertionError("the block ran")
     assert str(tmp_path) in str(caught.value)
     assert caught.value.because == "it is a directory"
+
+
+def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with locked(path) as first:
+        assert first
+        with locked(path) as second:
+            assert not second
+    with locked(path) as third:
+        assert third
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
+def test_the_way_out_names_no_option_that_the_verb_at_hand_may_lack(code: int) -> None:
+    error = host_error(OSError(code, os.strerror(code)), Path("/somewhere"))
+    assert error.hint
+    assert "OCIBUILD_STORE" in error.hint
+    assert "--" not in error.hint
+
+
+def test_what_the_disk_refuses_meanwhile_is_raised_in_the_end(tmp_path: Path) -> None:
+    """fdatasync(2) of a pipe is refused as a disk refuses what it cannot keep."""
+    receiving, sending = os.pipe()
+    try:
+        flusher = Flusher(sending)
+        flusher.begin()
+        with pytest.raises(OSError, match="Invalid argument"):
+            flusher.close()
+    finally:
+        os.close(receiving)
+        os.close(sending)
+    with (tmp_path / "file").open("wb") as stream:
+        stream.write(b"x")
+        flusher = Flusher(stream.fileno())
+        flusher.begin()
+        flusher.begin()
+        flusher.close()
