@@ -11,7 +11,7 @@ import click
 
 from builder.change.pack import Owner, Packing, Source, pack_image
 from builder.cli.deliver import deliver, delivery_options, goals, tell
-from builder.cli.options import debug_option, from_the_command_line, settings_options
+from builder.cli.options import debug_option, from_the_command_line, platform_option, settings_options
 from builder.cli.said import edit_of
 from builder.cli.start import reaching
 from builder.oci.check import check_image
@@ -28,13 +28,13 @@ _CONFIG = (
     click.option(
         "--compression",
         metavar="HOW",
-        default="gzip:5",
+        default="gzip",
         show_default=True,
         help="gzip, zstd, estargz, zstd:chunked; :LEVEL; or none.",
     ),
     click.option("--owner", metavar="keep|root|UID:GID", help="Whose the files are: root's; a tar's keep theirs."),
     click.option("--created", metavar="EPOCH", help="The image's time, and the latest of any file: seconds."),
-    click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="What it runs on (this machine's)."),
+    platform_option("What it runs on (this machine's)."),
     click.option("--env", multiple=True, metavar="NAME=VALUE", help="Set a variable."),
     click.option("--entrypoint", metavar="WORDS", help="Words as a shell takes them, or a JSON list."),
     click.option("--cmd", metavar="WORDS", help="Likewise."),

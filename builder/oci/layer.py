@@ -88,12 +88,12 @@ def _plain(_level: int) -> Compress:
 _CODECS: Mapping[str, Codec] = MappingProxyType(
     {
         "gzip": Codec(media_type=LAYER_GZIP, compressor=_deflated, levels=range(1, 13), level=6),
-        "zstd": Codec(media_type=LAYER_ZSTD, compressor=_Zstandard, levels=range(1, 23), level=2, whole=19),
+        "zstd": Codec(media_type=LAYER_ZSTD, compressor=_Zstandard, levels=range(1, 23), level=3, whole=19),
         "estargz": Codec(
             media_type=LAYER_GZIP, compressor=_deflated, levels=range(1, 13), level=6, form=lambda _: Estargz()
         ),
         "zstd:chunked": Codec(
-            media_type=LAYER_ZSTD, compressor=_Zstandard, levels=range(1, 23), level=2, form=ZstdChunked
+            media_type=LAYER_ZSTD, compressor=_Zstandard, levels=range(1, 23), level=3, form=ZstdChunked
         ),
         "none": Codec(media_type=LAYER_TAR, compressor=_plain, levels=range(0), level=0),
     }

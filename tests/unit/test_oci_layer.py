@@ -471,7 +471,7 @@ def test_a_level_is_part_of_the_compression() -> None:
     fast, small = (pack(tree, store, created_by="x", epoch=EPOCH, compression=f"gzip:{level}") for level in (1, 12))
     assert fast.descriptor.size > small.descriptor.size
     assert fast.diff_id == small.diff_id
-    assert parse_compression("zstd") == ("zstd", 2)
+    assert parse_compression("zstd") == ("zstd", 3)
     for wrong in ("zstd:23", "zstd:0", "gzip:", "zstd:-1", "gzip:six"):
         with pytest.raises(RecipeError, match="level"):
             parse_compression(wrong)
