@@ -13,12 +13,12 @@ from pathlib import Path
 import msgspec
 
 from builder.execute import execute
-from builder.finding import Connect
-from builder.images import open_image
+from builder.finding import Connect, stored_image
 from builder.lock import Lock, LockedProfile
 from builder.oci.descriptor import MANIFEST, Descriptor, Platform
 from builder.oci.layer import parse_compression
 from builder.oci.layout import write_layout
+from builder.oci.manifest import Manifest
 from builder.plan import commands_of, make_plan, options_of, rules_of, slim_parameters
 from builder.python.layout import settled
 from builder.python.lines import suite_for
@@ -26,15 +26,15 @@ from builder.python.pip import fetch_pip
 from builder.python.profile import fitting, profile_for
 from builder.python.versions import find
 from builder.recipe import Recipe
+from builder.registry.ahead import Ahead
 from builder.registry.reference import Reference
 from builder.registry.source import gather, store_source
-from builder.resolve import resolve
 from builder.suites import with_keys
+from builder.target import Place
 from builder.tools import Tools
 from builder.transit import Delivered, Load, Target, push_to
 from builder.trust.attach import attach
 from builder.trust.attest import attest
-from builder.verify import verify_image
 from rootfs.architecture import Architecture
 from rootfs.digest import Digest
 from rootfs.errors import LockError, RecipeError, UsageError
@@ -56,12 +56,20 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """A built image: its layout, its tag there, its manifest's descriptor, the artifacts that are attached to it."""
+    """A built image: its place, its tag there, its manifest's descriptor, the artifacts that are attached to it."""
 
-    layout: Path
+    place: Place
     tag: str
     descriptor: Descriptor
     attached: tuple[Descriptor, ...] = ()
+
+    @property
+    def layout(self) -> Path | None:
+        """The layout it is in; None when it goes to a place of another form."""
+        return self.place.path if self.place.form == "oci" else None
+
+    def __str__(self) -> str:
+        return str(self.place) if self.place.tag or self.place.name else f"{self.place}:{self.tag}"
 
 
 def find_recipe(name: str, *, overrides: Sequence[str] = (), lock: Path | None = None) -> Found:
@@ -101,6 +109,8 @@ def _ready(recipe: Recipe, directory: Path) -> Recipe:
 
 def write_lock(found: Found, tools: Tools, *, epoch: int | None) -> Lock:
     """Resolve a recipe and write its lock, whatever was there; a profile that still fits stays pinned."""
+    from builder.resolve import resolve  # noqa: PLC0415 (a lock is made once)
+
     lock = resolve(found.recipe, Architecture.host(), tools, now=int(time.time()), epoch=epoch)
     lock = msgspec.structs.replace(lock, profile=_kept_profile(found, lock))
     with replacing(found.lock_path) as stream:
@@ -136,52 +146,81 @@ def read_lock(found: Found, tools: Tools, *, locked: bool, epoch: int | None) ->
     return write_lock(found, tools, epoch=epoch)
 
 
-def build(found: Found, lock: Lock, tools: Tools, *, output: Path, tag: str | None) -> Built:
-    """Have the image, as a layout at `output/<recipe's name>` under its tag."""
-    tag = tag or found.recipe.tag(lock.python.version)
+def tag_of(found: Found, lock: Lock, tag: str | None) -> str:
+    """The image's tag: this one, or the recipe's."""
+    return tag or found.recipe.tag(lock.python.version)
+
+
+def build(found: Found, lock: Lock, tools: Tools, *, output: Place | Path, tag: str | None) -> Built:
+    """Have the image: in a layout, which of a plain directory is `output/<recipe's name>`, or in the store, from where
+    `deliver` writes it to a place of another form. Its tag there is the place's own, this one, or the recipe's.
+    """
+    tag = tag_of(found, lock, tag)
     if wheel := lock.source_named("pip"):
         fetch_pip(wheel, tools.transport, tools.store, tools.mirrors, tools.reporter)
     manifest = read_blob(tools.store, execute(make_plan(found.recipe, lock), tools))
     platform = Platform.of(Architecture.parse(lock.platform))
     descriptor = replace(Descriptor.of(MANIFEST, manifest), platform=platform)
-    layout = output / found.recipe.name
-    write_layout(layout, tools.store, descriptor, ref_name=tag)
-    return Built(layout=layout, tag=tag, descriptor=descriptor)
+    name = found.recipe.name
+    place = output if isinstance(output, Place) else Place(form="oci", path=output / name)
+    if place.form == "docker-archive":
+        place = replace(place, name=place.name or f"{name}:{tag}")
+    built = Built(place=place, tag=place.tag or tag, descriptor=descriptor)
+    if built.layout is not None:
+        write_layout(built.layout, tools.store, descriptor, ref_name=built.tag)
+    return built
 
 
 def describe(found: Found, lock: Lock, built: Built, tools: Tools, *, overrides: Sequence[str] = ()) -> Built:
-    """The built image with its SBOMs and its provenance attached, in the layout, too."""
-    at = f"{built.layout}:{built.tag}"
-    attached = attest(built.descriptor, at, found.recipe, lock, tools, overrides=overrides)
-    attach(built.layout, attached, tools.store)
+    """The built image with its SBOMs and its provenance attached, in a layout, too."""
+    attached = attest(built.descriptor, str(built), found.recipe, lock, tools, overrides=overrides)
+    if built.layout is not None:
+        attach(built.layout, attached, tools.store)
     return replace(built, attached=attached)
+
+
+def deliver(built: Built, tools: Tools) -> Digest:
+    """Have the image, and what is attached to it as far as there is room, at its place; see `places.write_place`."""
+    if built.layout is not None:
+        return built.descriptor.digest
+    from builder.places import WHOLE, write_place  # noqa: PLC0415 (a layout is there already)
+
+    place = replace(built.place, tag=built.tag) if built.place.form in WHOLE else built.place
+    return write_place(place, tools.store, built.descriptor, reporter=tools.reporter, attached=built.attached)
 
 
 def accept(found: Found, built: Built, tools: Tools) -> None:
     """See that the finished image does what an image of CPython must; once for each digest. BuildError when not."""
     key = Digest.of_value({"kind": "accept", "revision": 1, "manifest": str(built.descriptor.digest)})
     if tools.store.lookup(key) is None:
-        image = open_image(f"{built.layout}:{built.tag}", tools)
+        from builder.images import open_found  # noqa: PLC0415 (once for each digest)
+        from builder.verify import verify_image  # noqa: PLC0415
+
+        if tools.ahead is not None:  # it takes a while
+            tools.ahead.packed(Manifest.parse(read_blob(tools.store, built.descriptor.digest)).layers)
+        image = open_found(stored_image(built.descriptor, tools.store, str(built)), tools)
         verify_image(image, tools, without=found.recipe.python.without).require()
-        tools.store.link(key, built.descriptor.digest, Origin(kind="accept", title=str(built.layout)))
+        tools.store.link(key, built.descriptor.digest, Origin(kind="accept", title=str(built.place)))
 
 
-def targets_of(built: Built, references: Sequence[str], connect: Connect) -> list[Target]:
-    """The repositories that are meant by `host/repository[:tag]`; the image's own tag when none is given."""
-    goals = []
-    for text in references:
-        reference = Reference.parse(text)
+def references_of(texts: Sequence[str]) -> list[Reference]:
+    """Each `host/repository[:tag]`; UsageError for anything else, before there is anything to push."""
+    references = [Reference.parse(text) for text in texts]
+    for reference in references:
         if reference.digest is not None:
-            raise UsageError("an image is pushed to a tag", at=text)
-        tag = reference.tag or built.tag
-        goals.append(Target(registry=connect(replace(reference, tag=None)), tags=(tag,)))
-    return goals
+            raise UsageError("an image is pushed to a tag", at=str(reference))
+    return references
 
 
-def push_image(built: Built, targets: Sequence[Target], tools: Tools) -> list[Delivered]:
+def targets_of(tag: str, references: Sequence[Reference], connect: Connect) -> list[Target]:
+    """The repositories that are meant; `tag`, the image's own, where a reference has none."""
+    return [Target(registry=connect(replace(one, tag=None)), tags=(one.tag or tag,)) for one in references]
+
+
+def push_image(built: Built, targets: Sequence[Target], tools: Tools, ahead: Ahead | None = None) -> list[Delivered]:
     """Push a built image, and what is attached to it, to every target; see `transit.push_to`."""
     what = load_of(built, tools)
-    return [push_to(what, target, tools) for target in targets]
+    return [push_to(what, target, tools, earlier=ahead.of(target.registry) if ahead else None) for target in targets]
 
 
 def load_of(built: Built, tools: Tools) -> Load:

@@ -18,8 +18,7 @@ from msgspec import Struct
 
 from builder.lock import LockedProfile
 from builder.oci.archive import read_archive, write_archive
-from builder.oci.descriptor import LAYER_ZSTD, MANIFEST, REF_NAME, SIZE_LIMIT, Descriptor
-from builder.oci.flatten import Fetch
+from builder.oci.descriptor import LAYER_ZSTD, MANIFEST, REF_NAME, SIZE_LIMIT, Descriptor, Fetch
 from builder.oci.manifest import Manifest
 from builder.python.counters import members
 from builder.python.layout import check

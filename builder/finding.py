@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from builder.oci.archive import looks_like_archive, read_archive
-from builder.oci.descriptor import REF_NAME, Descriptor, verified
-from builder.oci.dockerarchive import classic, is_named
-from builder.oci.flatten import Fetch
+from builder.oci.descriptor import REF_NAME, Descriptor, Fetch, verified
 from builder.oci.layout import IMAGE_NAME, is_attached, read_layout
 from builder.oci.manifest import parse
 from builder.oci.mediatypes import DOCUMENTS, FOREIGN
-from builder.registry.client import Registry
-from builder.registry.reference import SCHEME, Reference
+from builder.registry.reference import SCHEME, Reference, refuse_account
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, UsageError
 from rootfs.ports import Store, read_blob
 
-Connect = Callable[[Reference], Registry]
+if TYPE_CHECKING:
+    from builder.registry.client import Registry
+
+Connect = Callable[[Reference], "Registry"]
 
 BUILT = Path("dist")
 """Where `ocibuild recipe` puts layouts: an image may be named as its recipe is."""
@@ -43,7 +43,8 @@ class FoundImage:
     """Where an image is: its (or its index's) descriptor, and how its blobs are had; `near` when that costs nothing.
 
     `holds` says whether a blob is there: a foreign layer's may not be. `layout` is the directory, if it is in one;
-    `listed` is what that, or the archive of one, lists; `registry` is set where it is in a registry.
+    `listed` is what that, or the archive of one, lists; `registry` is set where it is in a registry. `taken_of` is the
+    index of which this is a part, when more of it was found and not wanted.
     """
 
     name: str
@@ -54,10 +55,13 @@ class FoundImage:
     layout: Path | None = None
     listed: tuple[Descriptor, ...] = ()
     registry: Registry | None = None
+    taken_of: Descriptor | None = None
 
 
 def find_image(text: str, *, connect: Connect | None = None) -> FoundImage:
     """Where an image is that is named as `open_image` has it; of an index, the index itself. No layer is read yet."""
+    if not text.startswith(_PREFIXES):
+        refuse_account(text)
     return _at_path(text) or _in_registry(text, connect)
 
 
@@ -109,13 +113,19 @@ def _at_path(text: str) -> FoundImage | None:
         for place in _places(name, form):
             if (place / "oci-layout").is_file() and form in ("", "oci:"):
                 return _in_layout(place, tag, digest)
-            if place.is_file() and form != "oci:" and (form or looks_like_archive(place)):
+            if form != "oci:" and (name == "-" or (place.is_file() and (form or _is_archive(place)))):
                 return _in_archive(place, tag, digest)
     if form or Path(plain).exists():
         what = {"": "image layout or archive", "oci:": "image layout"}.get(form, "image archive")
         hint = "the path is before the first :" if form.endswith("archive:") else _MADE
         raise UsageError(f"no {what} there", at=plain or repr(text), hint=hint)
     return None
+
+
+def _is_archive(place: Path) -> bool:
+    from builder.oci.archive import looks_like_archive  # noqa: PLC0415 (most images lie elsewhere)
+
+    return looks_like_archive(place)
 
 
 def _check_digest(digest: str, text: str) -> None:
@@ -167,6 +177,9 @@ def _in_layout(place: Path, tag: str, digest: str) -> FoundImage:
 
 
 def _in_archive(place: Path, tag: str, digest: str) -> FoundImage:
+    from builder.oci.archive import read_archive  # noqa: PLC0415
+    from builder.oci.dockerarchive import classic  # noqa: PLC0415
+
     archive = read_archive(place)
     name = f"{place}:{tag}" if tag else str(place)
     if archive.is_layout:
@@ -187,6 +200,8 @@ def _choose(descriptors: Iterable[Descriptor], place: Path, tag: str, digest: st
     known = [one for one in descriptors if tag or digest or not is_attached(one)]
     wanted = [one for one in known if not tag or one.annotations.get(REF_NAME) == tag]
     if not wanted:
+        from builder.oci.dockerarchive import is_named  # noqa: PLC0415 (few images are named like this)
+
         wanted = [one for one in known if is_named(tag, tuple(filter(None, [one.annotations.get(IMAGE_NAME)])))]
     if digest:
         wanted = [one for one in wanted if one.digest == Digest.parse(digest)]
@@ -211,11 +226,15 @@ def _in_registry(text: str, connect: Connect | None) -> FoundImage:
         raise UsageError(f"no such image: {text}", hint=None if connect is None else "name a tag or a digest")
     registry = connect(reference)
     descriptor, data = registry.get_manifest(name)
-    parse(descriptor.media_type, data)  # what nobody can read is refused before anything is fetched
+    try:
+        parse(descriptor.media_type, data)  # what nobody can read is refused before anything is fetched
+    except IntegrityError as error:
+        error.at = f"{text}: {error.at}" if error.at else text
+        raise
 
     def fetch(wanted: Descriptor) -> Iterator[bytes]:
         if wanted.media_type in DOCUMENTS:
-            yield registry.get_manifest(wanted.digest)[1]
+            yield from verified([registry.get_manifest(wanted.digest)[1]], wanted, registry.reference.name)
         else:
             yield from registry.open(wanted)
 

@@ -6,18 +6,16 @@ store under the manifest's digest, so that the layers of an image are decompress
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from builder.finding import Connect, FoundImage, find_image
 from builder.multi import chosen
 from builder.oci.config import ImageConfig
-from builder.oci.descriptor import SIZE_LIMIT, Descriptor, Platform
-from builder.oci.flatten import Fetch, flatten
+from builder.oci.descriptor import SIZE_LIMIT, Descriptor, Fetch, Platform
 from builder.oci.manifest import Index, Manifest, parse
 from builder.oci.mediatypes import CONFIGS, FOREIGN, INDEXES
 from builder.tools import Tools
-from builder.work import extracted
 from rootfs.architecture import Architecture
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, UsageError
@@ -53,7 +51,12 @@ def open_image(text: str, tools: Tools, *, connect: Connect | None = None) -> Op
 
     UsageError when there is no such image, or several; IntegrityError when what is there is damaged or no image.
     """
-    image = read_image(text, connect=connect)
+    return open_found(find_image(text, connect=connect), tools)
+
+
+def open_found(found: FoundImage, tools: Tools) -> OpenedImage:
+    """Read a found image; the errors of `open_image`."""
+    image = read_found(found)
     return OpenedImage(
         name=image.found.name,
         descriptor=image.descriptor,
@@ -65,12 +68,15 @@ def open_image(text: str, tools: Tools, *, connect: Connect | None = None) -> Op
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadImage:
-    """The documents of an image of one platform, and where its layers are had: `layers` lowest first, with diff ids."""
+    """The documents of an image of one platform, and where its layers are had: `layers` lowest first, with diff ids,
+    less those that are `absent`.
+    """
 
     found: FoundImage
     descriptor: Descriptor
     manifest: Manifest
     config: ImageConfig
+    absent: frozenset[Digest] = frozenset()
 
     def __str__(self) -> str:
         return f"{self.found.name}@{self.descriptor.digest}"
@@ -81,7 +87,8 @@ class ReadImage:
         if len(self.manifest.layers) != len(self.config.diff_ids):
             because = f"{len(self.manifest.layers)} layers and {len(self.config.diff_ids)} diff ids"
             raise IntegrityError("manifest and config do not fit each other", at=self.found.name, because=because)
-        return list(zip(self.manifest.layers, self.config.diff_ids, strict=True))
+        pairs = zip(self.manifest.layers, self.config.diff_ids, strict=True)
+        return [(layer, diff_id) for layer, diff_id in pairs if layer.digest not in self.absent]
 
 
 def read_image(text: str, *, connect: Connect | None = None, platform: Platform | None = None) -> ReadImage:
@@ -105,8 +112,19 @@ def read_found(found: FoundImage, *, platform: Platform | None = None) -> ReadIm
     return ReadImage(found=found, descriptor=descriptor, manifest=document, config=config)
 
 
+def present(image: ReadImage, reporter: Reporter) -> ReadImage:
+    """The image as far as it is here: less foreign layers that were left where their maker has them, which is noted."""
+    absent = {layer for layer, _ in image.layers if layer.media_type in FOREIGN and not image.found.holds(layer)}
+    for layer in sorted(absent, key=lambda one: str(one.digest)):
+        where = ", ".join(layer.urls) or "nobody says where"
+        reporter.note(f"{layer.digest} is left out: a foreign layer, which its maker has: {where}")
+    return replace(image, absent=frozenset(layer.digest for layer in absent))
+
+
 def root_of(image: OpenedImage, tools: Tools) -> Path:
     """A directory with the image's files, for a sandbox: extracted once, shared by all who read it."""
+    from builder.work import extracted  # noqa: PLC0415 (all that makes a build: who only looks does without)
+
     points = (directory(name) for name in _MOUNT_POINTS if name not in image.tree)
     tree = tools.store.put([image.tree.with_entries(points).to_bytes()]).digest
     return extracted(tree, tools, image.name)
@@ -131,14 +149,17 @@ def tree_of(image: ReadImage, store: Store, reporter: Reporter) -> Tree:
         if layer.media_type in FOREIGN and not found.holds(layer):
             because = f"it was left where its maker has it: {', '.join(layer.urls) or 'nobody says where'}"
             raise UsageError("a foreign layer is not here", at=f"{found.name}: {layer.digest}", because=because)
-    key = Digest.of_value({"kind": "flattened", "revision": 1, "manifest": str(image.descriptor.digest)})
+    less = {"without": sorted(map(str, image.absent))} if image.absent else {}
+    key = Digest.of_value({"kind": "flattened", "revision": 2, "manifest": str(image.descriptor.digest), **less})
     known = _kept(key, store)
     if known is not None:
-        for layer in image.manifest.layers if found.near else ():
+        for layer, _ in layers if found.near else ():
             for _ in found.fetch(layer):
                 pass
         return Tree.from_bytes(known)
     task = f"read {found.name}"
+    from builder.oci.flatten import flatten  # noqa: PLC0415 (most images were read before)
+
     reporter.begin(task)
     tree = flatten(layers, found.fetch, store)
     store.link(key, store.put([tree.to_bytes()]).digest, Origin(kind="flattened"))

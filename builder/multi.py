@@ -14,8 +14,7 @@ from typing import Any
 
 from builder.finding import FoundImage, bring
 from builder.oci.config import ImageConfig
-from builder.oci.descriptor import INDEX, REF_NAME, SIZE_LIMIT, Descriptor
-from builder.oci.flatten import Fetch
+from builder.oci.descriptor import INDEX, REF_NAME, SIZE_LIMIT, Descriptor, Fetch
 from builder.oci.manifest import Index, Manifest, parse
 from builder.oci.mediatypes import CONFIGS
 from builder.oci.rebase import Documents
@@ -58,9 +57,7 @@ class Leaf:
     @property
     def meant(self) -> tuple[str, ...]:
         """The platform as runtimes compare it."""
-        os, architecture, variant, *_ = (str(self.platform.get(name, "")) for name in _MEMBERS)
-        version = str(self.platform.get("os.version", ""))
-        return os, architecture, _MEANT.get((architecture, variant), variant), version
+        return _meant(self.platform)
 
 
 def document(descriptor: Descriptor, fetch: Fetch) -> bytes:
@@ -107,7 +104,7 @@ def entry_of(descriptor: Descriptor) -> dict[str, Any]:
 
 def _leaf(entry: Mapping[str, Any], descriptor: Descriptor, content: Manifest, data: bytes, found: FoundImage) -> Leaf:
     documents = None
-    if content.config.media_type in CONFIGS and not _tells(entry):
+    if content.config.media_type in CONFIGS and tells_about(entry) is None:
         config = document(content.config, found.fetch)
         if len(content.layers) != len(ImageConfig.parse(config).diff_ids):
             because = f"{len(content.layers)} layers, {len(ImageConfig.parse(config).diff_ids)} diff ids"
@@ -116,9 +113,11 @@ def _leaf(entry: Mapping[str, Any], descriptor: Descriptor, content: Manifest, d
     return Leaf(entry=entry, descriptor=descriptor, documents=documents)
 
 
-def _tells(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry is about another one, an attestation: it runs nowhere."""
-    return ABOUT in (entry.get("annotations") or {}) or (entry.get("platform") or {}).get("os") == "unknown"
+def tells_about(entry: Mapping[str, Any]) -> str | None:
+    """The digest of the entry that this one is about, an attestation, which runs nowhere; "" when it does not say
+    which, None when it is about none."""
+    about: str | None = (entry.get("annotations") or {}).get(ABOUT)
+    return "" if about is None and (entry.get("platform") or {}).get("os") == "unknown" else about
 
 
 def chosen(found: FoundImage, platform: str | None) -> Leaf:
@@ -129,7 +128,7 @@ def chosen(found: FoundImage, platform: str | None) -> Leaf:
     if platform is None and len(images) == 1:
         return images[0]
     wanted = platform or f"linux/{Architecture.host().oci}"
-    fitting = [leaf for leaf in images if _fits(leaf, wanted)]
+    fitting = [leaf for leaf in images if fits(leaf.platform, wanted)]
     if len(fitting) == 1:
         return fitting[0]
     known = ", ".join(sorted(_shown(leaf) for leaf in images))
@@ -137,12 +136,18 @@ def chosen(found: FoundImage, platform: str | None) -> Leaf:
     raise UsageError(message, at=found.name, hint=f"there is {known}")
 
 
-def _fits(leaf: Leaf, wanted: str) -> bool:
+def fits(platform: Mapping[str, Any], wanted: str) -> bool:
+    """Whether an image for this platform is one for `os/architecture[/variant]`."""
     parts = wanted.split("/")
-    os, architecture, variant, _ = leaf.meant
+    os, architecture, variant, _ = _meant(platform)
     if len(parts) == 3:
         return (os, architecture, variant) == (*parts[:2], _MEANT.get((parts[1], parts[2]), parts[2]))
     return [os, architecture] == parts
+
+
+def _meant(platform: Mapping[str, Any]) -> tuple[str, ...]:
+    os, architecture, variant, version, *_ = (str(platform.get(name) or "") for name in _MEMBERS)
+    return os, architecture, _MEANT.get((architecture, variant), variant), version
 
 
 def _shown(leaf: Leaf) -> str:

@@ -5,23 +5,19 @@ Law: with `builder.cli` the only place that reads the environment. No setting ma
 
 from __future__ import annotations
 
-import configparser
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from platformdirs import user_cache_path, user_config_path
-
-from builder.python.pip import PYPI
-from builder.registry.access import Access
-from builder.registry.accounts import Given, GivenFile
-from builder.registry.auth import Credentials
-from builder.registry.credentials import Place
 from rootfs.errors import UsageError
+
+if TYPE_CHECKING:
+    from builder.registry.access import Access
+    from builder.registry.accounts import Given, GivenFile
 
 ETC = Path("/etc")
 APT = ETC / "apt"
@@ -76,8 +72,8 @@ class Settings:
 
     @property
     def mirrors(self) -> dict[str, str]:
-        """Base URL by archive, as `rootfs.suite.from_mirror` wants it."""
-        return {"debian": self.mirror.value, "debian-security": self.security_mirror.value, PYPI: self.pypi.value}
+        """Base URL by archive, as `rootfs.suite.from_mirror` wants it, and the index as `builder.python.pip` does."""
+        return {"debian": self.mirror.value, "debian-security": self.security_mirror.value, "pypi": self.pypi.value}
 
 
 def read_settings(
@@ -92,7 +88,7 @@ def read_settings(
     `apt` is the directory of the host's apt sources, `pip` the host's config files of pip, the best first.
     """
     environment = os.environ if environment is None else environment
-    config_file = user_config_path("ocibuild") / "config.toml"
+    config_file = _config_home(os.environ) / "ocibuild/config.toml"
     config = _config(config_file)
     fallbacks = _fallbacks(environment, apt, pip)
     chosen = {}
@@ -114,7 +110,7 @@ def _fallbacks(environment: Mapping[str, str], apt: Path, pip: Sequence[Path]) -
     hosts = _apt_mirrors(apt)
     proxy = environment.get("https_proxy") or environment.get("HTTPS_PROXY") or environment.get("http_proxy")
     return {
-        "store": [Setting(value=str(user_cache_path("ocibuild")), origin="default")],
+        "store": [Setting(value=str(_home(os.environ, "XDG_CACHE_HOME", ".cache") / "ocibuild"), origin="default")],
         "mirror": _found(hosts.get("debian"), f"{apt}"),
         "security_mirror": _found(hosts.get("debian-security"), f"{apt}"),
         "pypi": _pip_index(environment, pip),
@@ -133,11 +129,14 @@ def _fallbacks(environment: Mapping[str, str], apt: Path, pip: Sequence[Path]) -
 
 def registry_access(settings: Settings, environment: Mapping[str, str] | None = None) -> Access:
     """What this user and host say about registries (docs/reference/credentials.md); UsageError when that is unclear."""
+    from builder.registry.access import Access  # noqa: PLC0415 (nothing but a registry needs it)
+
     environment = os.environ if environment is None else environment
     containers = _config_home(environment) / "containers"
     files = auth_files(environment)
     return Access(
         sources=(*_named_account(environment), *_auth_text(environment), *files, *_ci_accounts(environment)),
+        named_file=files[0] if environment.get("REGISTRY_AUTH_FILE") else None,
         files=tuple(files),
         login_file=_login_file(files, environment),
         trusted_realms=tuple(settings.trusted_realms.listed),
@@ -170,8 +169,13 @@ def certs_directories(environment: Mapping[str, str] | None = None) -> list[Path
 
 
 def _config_home(environment: Mapping[str, str]) -> Path:
-    named = environment.get("XDG_CONFIG_HOME")
-    return Path(named) if named else Path.home() / ".config"
+    return _home(environment, "XDG_CONFIG_HOME", ".config")
+
+
+def _home(environment: Mapping[str, str], name: str, usual: str) -> Path:
+    """One of the user's base directories (XDG Base Directory Specification)."""
+    named = environment.get(name)
+    return Path(named) if named else Path.home() / usual
 
 
 def _login_file(files: Sequence[Path], environment: Mapping[str, str]) -> Path:
@@ -198,13 +202,16 @@ def _named_account(environment: Mapping[str, str]) -> list[Given]:
     if not host or not user or not password:
         missing = next(name for name in names if not environment.get(name))
         raise UsageError(f"{missing} is not set", hint=f"set all three: {', '.join(names)}")
-    credentials = Credentials.of(user, password, names[2])
-    return [Given(host=Place.parse(host).host, credentials=credentials)]
+    return [_given(host, user, password, names[2])]
 
 
 def _auth_text(environment: Mapping[str, str]) -> list[GivenFile]:
     text = environment.get("DOCKER_AUTH_CONFIG")
-    return [GivenFile(name="DOCKER_AUTH_CONFIG", text=text)] if text else []
+    if not text:
+        return []
+    from builder.registry.accounts import GivenFile  # noqa: PLC0415
+
+    return [GivenFile(name="DOCKER_AUTH_CONFIG", text=text)]
 
 
 def _ci_accounts(environment: Mapping[str, str]) -> list[Given]:
@@ -216,12 +223,20 @@ def _ci_accounts(environment: Mapping[str, str]) -> list[Given]:
     if environment.get("GITLAB_CI") and host and user and (password or token):
         name = "CI_REGISTRY_PASSWORD" if password else "CI_JOB_TOKEN"
         server = frozenset(filter(None, [environment.get("CI_SERVER_HOST")]))  # its token server (GitLab's /jwt/auth)
-        own = replace(Credentials.of(user, password or token or "", name), realms=server)
-        found.append(Given(host=Place.parse(host).host, credentials=own))
+        found.append(_given(host, user, password or token or "", name, realms=server))
     actor, token = environment.get("GITHUB_ACTOR"), environment.get("GITHUB_TOKEN")
     if environment.get("GITHUB_ACTIONS") and actor and token:
-        found.append(Given(host="ghcr.io", credentials=Credentials.of(actor, token, "GITHUB_TOKEN")))
+        found.append(_given("ghcr.io", actor, token, "GITHUB_TOKEN"))
     return found
+
+
+def _given(host: str, user: str, password: str, source: str, *, realms: frozenset[str] = frozenset()) -> Given:
+    from builder.registry.accounts import Given  # noqa: PLC0415
+    from builder.registry.auth import Credentials  # noqa: PLC0415
+    from builder.registry.credentials import Place  # noqa: PLC0415
+
+    credentials = replace(Credentials.of(user, password, source), realms=realms)
+    return Given(host=Place.parse(host).host, credentials=credentials)
 
 
 def source_date_epoch(environment: Mapping[str, str] | None = None) -> int | None:
@@ -250,10 +265,16 @@ def _check(settings: Mapping[str, Setting]) -> None:
 
 def _config(path: Path) -> dict[str, str]:
     try:
-        table = tomllib.loads(path.read_text())
+        text = path.read_text()
     except FileNotFoundError:
         return {}
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("the config file cannot be read", at=str(path), because=str(error)) from error
+    import tomllib  # noqa: PLC0415 (most users have no such file)
+
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise UsageError("the config file cannot be read", at=str(path), because=str(error)) from error
     unknown = sorted(set(table) - set(Settings.__slots__))
     if unknown:
@@ -286,13 +307,24 @@ def _pip_index(environment: Mapping[str, str], host: Sequence[Path]) -> list[Set
     """The package index this user's pip uses: its variable, then its files, the user's own before the host's."""
     named = environment.get("PIP_INDEX_URL")
     chosen = environment.get("PIP_CONFIG_FILE")
-    user = [user_config_path("pip") / "pip.conf", Path.home() / ".pip" / "pip.conf"]
+    user = [_config_home(os.environ) / "pip/pip.conf", Path.home() / ".pip" / "pip.conf"]
     for path in [] if named else [*([Path(chosen)] if chosen else []), *user, *host]:
-        parser = configparser.RawConfigParser()
         try:
-            parser.read_string(path.read_text())
-        except (OSError, UnicodeDecodeError, configparser.Error):
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError):
             continue
-        if found := parser.get("global", "index-url", fallback="").strip():
+        if found := _index_url(text):
             return [Setting(value=found, origin=str(path))]
     return _found(named, "PIP_INDEX_URL")
+
+
+def _index_url(text: str) -> str:
+    """The index that a config file of pip names; empty when it names none, or cannot be read."""
+    import configparser  # noqa: PLC0415 (most users have no such file)
+
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read_string(text)
+    except configparser.Error:
+        return ""
+    return parser.get("global", "index-url", fallback="").strip()

@@ -13,22 +13,21 @@ from pathlib import Path
 from typing import BinaryIO
 
 from builder.finding import FoundImage
-from builder.multi import chosen
 from builder.oci.descriptor import REF_NAME, SIZE_LIMIT, Descriptor
-from builder.oci.layout import IMAGE_NAME
+from builder.oci.layout import COSIGN_TAG
 from builder.oci.manifest import Index
 from builder.oci.mediatypes import DOCUMENTS, INDEXES
 from builder.registry.referrers import cosign_tags, subject_of
 from builder.registry.source import Source, registry_source
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, UsageError
-from rootfs.ports import Store, Upload
+from rootfs.ports import Reporter, Store, Upload
 
 
 def source_of(found: FoundImage, store: Store) -> Source:
     """Where a found image, and what is attached to it, is had from."""
     if found.registry is not None:
-        return registry_source(found.registry)
+        return replace(registry_source(found.registry), fetch=found.fetch)
     about = _Attached(found)
     return Source(
         name=found.name,
@@ -40,14 +39,15 @@ def source_of(found: FoundImage, store: Store) -> Source:
     )
 
 
-def root_of(found: FoundImage, platform: str | None, *, one: bool = False) -> Descriptor:
-    """What is meant of a found image: all of an index, or the image of a platform (`os/architecture[/variant]`), which
-    is this machine's where `one` is wanted and none is named."""
-    if platform is None and not (one and found.descriptor.media_type in INDEXES):
-        return found.descriptor
-    leaf = chosen(found, platform).descriptor
-    names = {key: text for key, text in found.descriptor.annotations.items() if key in (REF_NAME, IMAGE_NAME)}
-    return replace(leaf, annotations={**leaf.annotations, **names})
+def part_of(found: FoundImage, platforms: Sequence[str], reporter: Reporter, *, one: bool = False) -> FoundImage:
+    """What is meant of a found image: all of an index, or what these platforms are of it; just `one` is this machine's
+    where none is named. See `narrowed`.
+    """
+    if not platforms and not (one and found.descriptor.media_type in INDEXES):
+        return found
+    from builder.narrow import narrowed  # noqa: PLC0415 (most images are no index, or all of it is meant)
+
+    return narrowed(found, platforms, reporter, one=one)
 
 
 def _opened(found: FoundImage, blob: Descriptor, store: Store) -> BinaryIO:
@@ -91,11 +91,8 @@ class _Attached:
     def tagged(self, subject: Digest) -> Sequence[Descriptor]:
         """What cosign's tags name."""
         names = cosign_tags(subject)
-        return [
-            replace(one, annotations={REF_NAME: one.annotations[REF_NAME]})
-            for one in self._found.listed
-            if one.annotations.get(REF_NAME) in names
-        ]
+        tags = [(one, one.annotations.get(REF_NAME) or one.annotations.get(COSIGN_TAG)) for one in self._found.listed]
+        return [replace(one, annotations={REF_NAME: tag}) for one, tag in tags if tag in names]
 
     def _documents(self, listed: Iterable[Descriptor]) -> Iterable[Descriptor]:
         """Manifests and indexes that are listed, and what the indexes of referrers among them list."""

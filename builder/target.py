@@ -1,6 +1,7 @@
 """Target: where something goes and in which form, as the user names it.
 
-Law: decides by the text alone; writes nothing and imports little, since `ocibuild rootfs` has little time.
+Law: decides by the text, and where that may be a repository, too, by whether the directory is there; writes nothing
+and imports little, since `ocibuild rootfs` has little time.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from builder.registry.reference import SCHEME, Reference
+from builder.registry.reference import SCHEME, Reference, refuse_account
 from rootfs.errors import UsageError
 from rootfs.files import STDOUT
 
@@ -24,6 +25,8 @@ _BARE: tuple[Form, ...] = ("bundle", "dir")
 _NOT_WRITTEN = ("docker-daemon:", "containers-storage:")
 _STDOUT: tuple[Form, ...] = (*_ARCHIVES, "tar")
 _OTHER_ARCHIVES = (".tar.xz", ".tar.bz2", ".tar.lz4", ".txz", ".tbz2", ".zip", ".squashfs")
+_REPOSITORY = re.compile(r"[a-z0-9][a-z0-9._-]*(?:/[a-z0-9][a-z0-9._-]*)+\Z")
+_UNCLEAR = "there is no such directory yet, and other tools take this for a repository of a default registry"
 _FORMS = "oci:, oci-archive:, docker-archive:, tar:, bundle: or dir:"
 
 
@@ -40,8 +43,9 @@ class Place:
     name: str = ""
 
     @classmethod
-    def parse(cls, text: str, *, plain: Form = "oci") -> Place:
+    def parse(cls, text: str, *, plain: Form = "oci", elsewhere: str = "say --push") -> Place:
         """Read `FORM:PATH[:TAG]`, or a path whose end says the form; of a path that does not, `plain` is the form.
+        `elsewhere` is what to do for a registry.
 
         `oci:PATH[:TAG]`, `oci-archive:FILE[:TAG]` (also `FILE.oci.tar`), `docker-archive:FILE[:NAME:TAG]`,
         `tar:FILE` (also `FILE.tar`, `.tar.gz`, `.tar.zst`), `bundle:DIR`, `dir:DIR`; `-` is stdout for a FILE, and by
@@ -63,12 +67,7 @@ class Place:
             return _parse("oci-archive", text, text)
         if _TAR.search(text):
             return _parse("tar", text, text)
-        if text.startswith(SCHEME):
-            hint = "say --push, or write oci:PATH and `ocibuild push` that"
-            raise UsageError(f"this names a registry: {text}", hint=hint)
-        if plain == "oci" and _is_reference(text):
-            hint = f"for a directory write ./{path}, for a registry say --push"
-            raise UsageError(f"this names a registry: {text}", hint=hint)
+        _refuse_registry(text, elsewhere, maybe=plain == "oci")
         return _parse(plain, text, text)
 
     def __str__(self) -> str:
@@ -108,15 +107,35 @@ def _parse(form: str, rest: str, text: str) -> Place:
 
 def _checked(name: str, *, docker: bool = False) -> str:
     """The name, if it may be one, so that a bad one is found before any work."""
-    if name:
+    if name and docker:
         from builder.oci.dockerarchive import ImageName  # noqa: PLC0415 (most targets have no name)
+
+        ImageName.parse(name)
+    elif name:
         from builder.oci.layout import check_name  # noqa: PLC0415
 
-        if docker:
-            ImageName.parse(name)
-        else:
-            check_name(name)
+        check_name(name)
     return name
+
+
+def _refuse_registry(text: str, elsewhere: str, *, maybe: bool) -> None:
+    """UsageError for what names a registry, or `maybe` does."""
+    refuse_account(text)
+    if text.startswith(SCHEME):
+        hint = f"{elsewhere}, or write oci:PATH and `ocibuild push` that"
+        raise UsageError(f"this names a registry: {text}", hint=hint)
+    if maybe and _is_reference(text):
+        hint = f"for a directory write ./{text.partition(':')[0]}, for a registry {elsewhere}"
+        raise UsageError(f"this names a registry: {text}", hint=hint)
+    if maybe and _may_be_a_repository(text):
+        hint = f"for a directory write oci:{text}, for a registry its host first, as in registry.example.org/{text}"
+        raise UsageError(f"a directory, or a repository? {text}", because=_UNCLEAR, hint=hint)
+
+
+def _may_be_a_repository(text: str) -> bool:
+    """Whether other tools would push to this: `name/name:tag` of which no part is there as a directory."""
+    path, colon, tag = text.rpartition(":")
+    return bool(colon and _REPOSITORY.match(path) and tag) and not Path(path.partition("/")[0]).is_dir()
 
 
 def _is_reference(text: str) -> bool:

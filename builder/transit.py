@@ -14,16 +14,17 @@ from typing import Any
 
 from builder.finding import Connect, FoundImage
 from builder.oci.descriptor import REF_NAME, Descriptor
+from builder.oci.mediatypes import INDEXES
 from builder.registry.client import Registry
 from builder.registry.receipt import Plan, make_plan, receipt
 from builder.registry.reference import Reference
 from builder.registry.source import AT_ONCE, Graph, Source, gather, listings
 from builder.registry.survey import survey
-from builder.registry.transfer import Outcome, send
-from builder.sources import root_of, source_of, tag_of
+from builder.registry.transfer import Earlier, Outcome, send
+from builder.sources import source_of, tag_of
 from builder.tools import Tools
+from rootfs.digest import Digest
 from rootfs.errors import TransferError, UsageError
-from rootfs.transport import HttpTransport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +53,22 @@ class Delivered:
     receipt: dict[str, Any]
 
 
-def load(
-    found: FoundImage, tools: Tools, *, platform: str | None = None, one: bool = False, referrers: bool = True
-) -> Load:
-    """Read all documents of a found image: all of an index, or the image of `platform`, or just `one`."""
+def load(found: FoundImage, tools: Tools, *, referrers: bool = True) -> Load:
+    """Read all documents of a found image; what is attached to an index that it is a part of stays, and is told."""
     source = source_of(found, tools.store)
-    root = root_of(found, platform, one=one)
-    return Load(source=source, graph=gather(source, root, referrers=referrers), root=root)
+    whole = found.taken_of if referrers else None
+    with ThreadPoolExecutor(1) as pool:
+        left = pool.submit(_attached, source, whole.digest) if whole else None
+        graph = gather(source, found.descriptor, referrers=referrers)
+        if left and (what := left.result()):
+            tools.reporter.note(f"left behind, as it is about all of {found.name}@{whole and whole.digest}: {what}")
+    return Load(source=source, graph=graph, root=found.descriptor)
+
+
+def _attached(source: Source, subject: Digest) -> str:
+    """What is attached to a manifest, in words; "" when nothing is."""
+    artifacts = [one.artifact_type or str(one.digest) for one in source.attached(subject)]
+    return ", ".join([*artifacts, *(one.annotations[REF_NAME] for one in source.tagged(subject))])
 
 
 def targets(
@@ -97,26 +107,46 @@ def plan_push(what: Load, target: Target, *, check: bool = False) -> Plan:
     return make_plan(graph, registry, standing, target.tags, known)
 
 
-def push_to(what: Load, target: Target, tools: Tools, *, check: bool = False) -> Delivered:
+def push_to(
+    what: Load, target: Target, tools: Tools, *, check: bool = False, earlier: Earlier | None = None
+) -> Delivered:
     """Push to one repository; see `registry.transfer.send`."""
     before = _retries(tools)
-    outcome = send(what.graph, what.source, target.registry, target.tags, tools.reporter, check=check)
+    outcome = send(what.graph, what.source, target.registry, target.tags, tools.reporter, check=check, earlier=earlier)
     made = receipt(target.registry, outcome, retries=_retries(tools) - before)
     return Delivered(reference=target.registry.reference, outcome=outcome, receipt=made)
 
 
-def bring_in(what: Load, tools: Tools) -> tuple[Descriptor, ...]:
+def fetch_in(found: FoundImage, tools: Tools, *, referrers: bool = True) -> tuple[Load, tuple[Descriptor, ...]]:
+    """See `load` and `bring_in`; the blobs of one image come while its registry is asked what is attached to it."""
+    if found.registry is None or not referrers or found.descriptor.media_type in INDEXES:
+        what = load(found, tools, referrers=referrers)
+        return what, bring_in(what, tools)
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(bring_in, load(found, tools, referrers=False), tools, stop)
+        try:
+            what = load(found, tools)
+            coming.result()
+        except BaseException:
+            stop.set()
+            raise
+    return what, bring_in(what, tools)
+
+
+def bring_in(what: Load, tools: Tools, stop: threading.Event | None = None) -> tuple[Descriptor, ...]:
     """Have all of it in the store; what is attached, as a layout lists it.
 
-    Blobs come several at a time, big ones of a registry in ranges; the first failure (or Ctrl-C) ends the others.
-    IntegrityError when one is not what it should be.
+    Blobs come several at a time, big ones of a registry in ranges; the first failure (or Ctrl-C, or `stop`) ends the
+    others. IntegrityError when one is not what it should be.
     """
     graph, store = what.graph, tools.store
     missing = [blob for blob in graph.held.values() if not store.exists(blob.digest)]
-    stop = threading.Event()
+    stop = stop or threading.Event()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         ordered = sorted(missing, key=lambda blob: -blob.size)
-        coming = [pool.submit(_bring, blob, what.source, tools, stop) for blob in ordered]
+        sizes = [blob.size for blob in ordered]
+        coming = [pool.submit(_bring, blob, what.source, tools, stop, sizes) for blob in ordered]
         try:
             for one in as_completed(coming):
                 one.result()
@@ -133,7 +163,7 @@ def bring_in(what: Load, tools: Tools) -> tuple[Descriptor, ...]:
     return (*attached.values(), *(replace(one, annotations={REF_NAME: tag}) for tag, one in named.items()))
 
 
-def _bring(blob: Descriptor, source: Source, tools: Tools, stop: threading.Event) -> None:
+def _bring(blob: Descriptor, source: Source, tools: Tools, stop: threading.Event, together: Sequence[int]) -> None:
     task = f"fetch {blob.digest.hex[:12]}"
 
     def advance(amount: int) -> None:
@@ -147,11 +177,11 @@ def _bring(blob: Descriptor, source: Source, tools: Tools, stop: threading.Event
         if source.registry is None:
             tools.store.put(source.fetch(blob), expect=blob.digest, size=blob.size)
         else:
-            source.registry.fetch(blob, tools.store, advance=advance)
+            source.registry.fetch(blob, tools.store, advance=advance, together=together)
         result = "done"
     finally:
         tools.reporter.finish(task, result)
 
 
 def _retries(tools: Tools) -> int:
-    return tools.transport.retries if isinstance(tools.transport, HttpTransport) else 0
+    return int(getattr(tools.transport, "retries", 0))  # a port need not count them

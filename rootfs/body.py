@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
-from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from rootfs.errors import TransferError
 from rootfs.ports import Upload
@@ -127,14 +126,7 @@ class _Connection(HTTPConnection):
         super().send(data)
 
 
-class _Pool(HTTPConnectionPool):
+class PlainPool(HTTPConnectionPool):
+    """urllib3's connections to a host over plain http, which send files inside the kernel."""
+
     ConnectionCls = _Connection
-
-
-class PlainAdapter(HTTPAdapter):
-    """The adapter of `requests`, whose plain connections send files inside the kernel."""
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        """Called by the base class's constructor."""
-        super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": HTTPSConnectionPool}

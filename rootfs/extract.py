@@ -40,17 +40,26 @@ def extract(tree: Tree, store: Store, target: Path, *, owners: bool = False) -> 
     _check(whole)
     if owners and os.geteuid() != 0:
         raise HostError(f"cannot extract to {target}", because="only root can give files to their owners")
+    with arriving(target) as partial:
+        partial.mkdir(parents=True)
+        _write(whole, store, partial, owners=owners)
+        partial.chmod(0o755)
+        os.utime(partial, (0, 0))
+        _sync(partial)
+
+
+@contextmanager
+def arriving(target: Path) -> Iterator[Path]:
+    """`target`.partial, for the block to make a directory there, which is `target` afterwards; when the block raises,
+    nothing is. HostError when there is a target already, and for an OSError of the block.
+    """
     if os.path.lexists(target):
         hint = "choose a new directory, or move that one away"
         raise HostError(f"cannot extract to {target}", because="it exists already", hint=hint)
     partial = target.with_name(target.name + ".partial")
     try:
         remove(partial)
-        partial.mkdir(parents=True)
-        _write(whole, store, partial, owners=owners)
-        partial.chmod(0o755)
-        os.utime(partial, (0, 0))
-        _sync(partial)
+        yield partial
         partial.rename(target)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)

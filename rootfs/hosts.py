@@ -17,6 +17,13 @@ _SPREAD = 0.5
 _NEAR = 0.01
 
 
+def by_chance() -> float:
+    """From 0 to 1: what spreads those who wait, lest all come at once."""
+    import random  # noqa: PLC0415 (who need not wait does without)
+
+    return random.random()  # noqa: S311 (no secret)
+
+
 class Host:
     """One origin's share of a transport; thread-safe. Times are seconds of `clock`.
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Literal, Protocol, Self
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, Self
 
-from rootfs.digest import Digest
-from rootfs.tree import Slice
+if TYPE_CHECKING:
+    from rootfs.digest import Digest
+    from rootfs.tree import Slice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

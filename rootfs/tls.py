@@ -1,24 +1,23 @@
-"""TLS to one host with files of its own: authorities beside the usual ones, and a client's certificate.
+"""TLS: who is trusted, and as whom a client connects; to a host with files of its own, by these too.
 
-Law: knows no registry; whoever connects says which host has which files. Nothing here turns verification off.
+Law: knows no registry; whoever connects says which host has which files. Nothing here turns verification off. What
+speaks TLS is imported when something is to be said in it.
 """
 
 from __future__ import annotations
 
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from requests.adapters import HTTPAdapter
-from urllib3.util.ssl_ import create_urllib3_context
-
-from rootfs.body import PlainAdapter
 from rootfs.errors import HostError
 from rootfs.url import origin
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +28,18 @@ class TlsFiles:
     certificate: Path | None = None
     key: Path | None = None
 
-    def context(self) -> ssl.SSLContext:
-        """A context that has them; the usual authorities are added when it connects."""
+    def context(self, bundle: Path | None = None) -> SSLContext:
+        """A context that has them, and the authorities of `bundle` (a file or a directory; None: certifi's)."""
+        from certifi import where  # noqa: PLC0415
+        from urllib3.util.ssl_ import create_urllib3_context  # noqa: PLC0415
+
         context = create_urllib3_context()
-        for path in self.authorities:
+        for path in (bundle or Path(where()), *self.authorities):
             with _reading(path):
-                context.load_verify_locations(cafile=path)
+                if path.is_dir():
+                    context.load_verify_locations(capath=path)
+                else:
+                    context.load_verify_locations(cafile=path)
         if self.certificate is not None:
             with _reading(self.certificate):
                 context.load_cert_chain(self.certificate, self.key, password="")  # else it would ask the terminal
@@ -51,52 +56,36 @@ def _reading(path: Path) -> Iterator[None]:
         raise HostError("cannot use the certificate", at=str(path), because=because, hint=hint) from error
 
 
-class TlsAdapter(HTTPAdapter):
-    """The adapter of `requests` with a TLS context of our own, to the host itself and through a proxy."""
+class Contexts:
+    """The TLS context for each host: one for all that have no files of their own; thread-safe.
 
-    def __init__(self, context: ssl.SSLContext, *, pool_size: int) -> None:
-        self._context = context
-        super().__init__(pool_connections=1, pool_maxsize=pool_size)
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        """Called by the base class's constructor."""
-        super().init_poolmanager(*args, **{**options, "ssl_context": self._context})
-
-    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
-        """Called for every request through a proxy."""
-        return super().proxy_manager_for(*args, **{**options, "ssl_context": self._context})
-
-
-class Adapters:
-    """The adapter for each host: one for all that have no files of their own; thread-safe.
-
-    `files` says what a host (an IPv6 address in brackets) and port have.
+    `files` says what a host (an IPv6 address in brackets) and port have, `bundle` is as in `TlsFiles.context`. Each is
+    made once: to read the usual authorities takes longer than a handshake.
     """
 
-    def __init__(self, files: Callable[[str, int], TlsFiles | None], *, pool_size: int) -> None:
+    def __init__(self, files: Callable[[str, int], TlsFiles | None], *, bundle: Path | None = None) -> None:
         self._files = files
-        self._pool_size = pool_size
-        self._usual = PlainAdapter(pool_connections=16, pool_maxsize=pool_size)
-        self._own: dict[tuple[str, str, int], HTTPAdapter] = {}
+        self._bundle = bundle
+        self._usual: SSLContext | None = None
+        self._known: dict[tuple[str, str, int], SSLContext] = {}
         self._lock = threading.Lock()
 
-    def at(self, url: str) -> HTTPAdapter:
-        """The adapter that connects to a URL; HostError when a file of its host cannot be used."""
+    def at(self, url: str) -> SSLContext | None:
+        """The context for a URL, None where TLS is not spoken; HostError when a file of its host cannot be used."""
         place = origin(url)
         if place[0] != "https":
-            return self._usual
+            return None
         with self._lock:
-            if place not in self._own:
+            if place not in self._known:
                 host = f"[{place[1]}]" if ":" in place[1] else place[1]
-                files = self._files(host, place[2])
-                own = self._usual if files is None else TlsAdapter(files.context(), pool_size=self._pool_size)
-                self._own[place] = own
-            return self._own[place]
+                own = self._files(host, place[2])
+                self._known[place] = self._shared() if own is None else own.context(self._bundle)
+            return self._known[place]
 
-    def close(self) -> None:
-        """Close the idle connections."""
-        for adapter in (self._usual, *self._own.values()):
-            adapter.close()
+    def _shared(self) -> SSLContext:
+        if self._usual is None:
+            self._usual = TlsFiles().context(self._bundle)
+        return self._usual
 
 
 def no_files(_host: str, _port: int) -> TlsFiles | None:

@@ -1,8 +1,7 @@
 """The Transport over HTTP: the one retry loop of the project (RFC 9110).
 
 Law: knows requests, responses and connections, never what the bytes mean; reads no environment (proxies and the CA
-bundle are arguments) and keeps no cookies. It uses the adapter of `requests` without its Session, whose redirects,
-`.netrc` and cookies are what this module decides itself; so one HttpTransport serves any number of threads.
+bundle are arguments) and keeps no cookies. One HttpTransport serves any number of threads.
 
 What is tried again, up to `Request.attempts`, the resumptions of a body included (a resumption that brought the body on
 by a sixteenth, or by a MiB, does not count):
@@ -20,7 +19,6 @@ requests it gets at a time, `rootfs.hosts` says.
 from __future__ import annotations
 
 import http.client
-import random
 import re
 import socket
 import ssl
@@ -32,21 +30,20 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Self
 
-import requests
-from requests.structures import CaseInsensitiveDict
+from urllib3 import HTTPHeaderDict
 from urllib3 import exceptions as wire
 
 from rootfs.body import CHUNK, opened
+from rootfs.connections import Answer, Connections
 from rootfs.errors import HostError, TransferError
-from rootfs.hosts import MAX_WAIT, PARALLEL, Host, Hosts
+from rootfs.hosts import MAX_WAIT, PARALLEL, Host, Hosts, by_chance
 from rootfs.ports import Request, Response, Upload
-from rootfs.tls import Adapters, TlsFiles, no_files
-from rootfs.url import bypasses, join, origin, redact, split, without_user
+from rootfs.tls import TlsFiles, no_files
+from rootfs.url import join, origin, redact, split, without_user
 
 MAX_REDIRECTS = 5
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 30.0
-_DRAINED = 1 << 16
 _ALL = 1 << 30
 _PROGRESS = 1 << 20
 _PROGRESSES = 16
@@ -82,17 +79,20 @@ class HttpTransport:
         user_agent: str = "ocibuild",
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = by_chance,
     ) -> None:
         if verify is not None and not verify.exists():
             raise HostError(
                 "the CA bundle is not there", at=str(verify), hint="give the path of a file of PEM certificates"
             )
-        self._verify = str(verify) if verify else True
-        self._proxies = dict(proxies or {})
-        self._no_proxy = tuple(no_proxy)
-        self._timeouts = timeouts
-        self._adapters = Adapters(tls, pool_size=pool_size)
+        self._connections = Connections(
+            bundle=verify,
+            files=tls,
+            proxies=proxies or {},
+            no_proxy=no_proxy,
+            timeouts=timeouts,
+            pool_size=pool_size,
+        )
         self._headers = {"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._clock = clock
         self._sleep = sleep
@@ -107,12 +107,16 @@ class HttpTransport:
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._adapters.close()
+        self._connections.close()
 
     @property
     def retries(self) -> int:
         """How often a request was tried again, or a body resumed."""
         return self._hosts.retries
+
+    def prepare(self, url: str, count: int) -> None:
+        """Begin with so many connections to a host; nobody waits for them, and no failure is told."""
+        self._connections.prepare(url, count)
 
     def send(self, request: Request) -> Response:
         """The last answer, whatever its status; TransferError when none could be had."""
@@ -124,25 +128,25 @@ class HttpTransport:
             request, answer, attempts, lambda extra: self._answer(request, {**request.headers, **extra}, attempts)
         )
         return Response(
-            status=answer.status_code,
+            status=answer.status,
             url=without_user(answer.url),
-            headers=answer.headers,
+            headers=dict(answer.headers.itermerged()),
             chunks=body.chunks(),
             close=body.close,
         )
 
-    def _answer(self, request: Request, headers: Mapping[str, str], attempts: _Attempts) -> requests.Response:
+    def _answer(self, request: Request, headers: Mapping[str, str], attempts: _Attempts) -> Answer:
         """The retry loop."""
         repeatable = request.method in _REPEATABLE
         while True:
             try:
                 answer = self._follow(request, headers)
-            except (requests.RequestException, wire.HTTPError, http.client.HTTPException) as error:
+            except (wire.HTTPError, http.client.HTTPException) as error:
                 failure = _diagnose(error)
                 if (repeatable or not failure.connected) and attempts.another(at_most=failure.tries):
                     continue
                 raise failure.error(request) from error
-            status = answer.status_code
+            status = answer.status
             host = self._hosts.at(origin(answer.url))
             if status not in _PASSING:
                 host.prosper()
@@ -153,35 +157,28 @@ class HttpTransport:
             floor = _retry_after(answer.headers.get("Retry-After"), self._clock())
             if not attempts.another(floor=floor, pausing=host if status in _NOT_CARRIED_OUT else None):
                 return answer
-            _discard(answer)
+            answer.discard()
 
-    def _follow(self, request: Request, headers: Mapping[str, str]) -> requests.Response:
+    def _follow(self, request: Request, headers: Mapping[str, str]) -> Answer:
         """One try: the request, and for GET and HEAD where its redirects lead."""
         url = request.url
-        sent = CaseInsensitiveDict({**self._headers, **headers})
+        sent = HTTPHeaderDict(self._headers)
+        sent.update(headers)
         for _ in range(MAX_REDIRECTS + 1):
             answer = self._once(request, url, sent)
             location = answer.headers.get("Location")
-            if request.method not in _REPEATABLE or answer.status_code not in _REDIRECTS or not location:
+            if request.method not in _REPEATABLE or answer.status not in _REDIRECTS or not location:
                 return answer
-            _discard(answer)
+            answer.discard()
             url = _redirected(url, location, request, sent)
         raise TransferError(
             f"{request.method} was redirected too often", at=redact(request.url), because=f"last to {redact(url)}"
         )
 
-    def _once(self, request: Request, url: str, headers: Mapping[str, str]) -> requests.Response:
-        bypassed = any(bypasses(pattern, url) for pattern in self._no_proxy)
+    def _once(self, request: Request, url: str, headers: Mapping[str, str]) -> Answer:
         slot = self._hosts.at(origin(url)).slot(upload=isinstance(request.body, Upload))
         with slot, opened(request.body) as body:
-            prepared = requests.Request(request.method, url, headers=headers, data=body).prepare()
-            return self._adapters.at(url).send(
-                prepared,
-                stream=True,
-                timeout=self._timeouts,
-                verify=self._verify,
-                proxies={} if bypassed else self._proxies,
-            )
+            return self._connections.send(request.method, url, headers, body)
 
 
 class _Attempts:
@@ -226,20 +223,20 @@ class _Body:
     def __init__(
         self,
         request: Request,
-        answer: requests.Response,
+        answer: Answer,
         attempts: _Attempts,
-        again: Callable[[Mapping[str, str]], requests.Response],
+        again: Callable[[Mapping[str, str]], Answer],
     ) -> None:
         self._request = request
         self._answer = answer
         self._attempts = attempts
         self._again = again
         self._identity = _identity(answer)
-        asked = CaseInsensitiveDict(request.headers).get("Range")
+        asked = HTTPHeaderDict(request.headers).get("Range")
         part = _RANGE.match(asked or "bytes=0-")
         self._ranged = asked is not None
         wanted = 206 if self._ranged else 200
-        self._resumable = request.method == "GET" and part is not None and answer.status_code == wanted
+        self._resumable = request.method == "GET" and part is not None and answer.status == wanted
         self._first, self._last = (int(part[1]), part[2]) if part else (0, "")
         length = answer.headers.get("Content-Length", "")
         self._step = min(_PROGRESS, 1 + int(length) // _PROGRESSES) if length.isdigit() else _PROGRESS
@@ -270,7 +267,7 @@ class _Body:
             skip = self._resume(offset, broken)
 
     def close(self) -> None:
-        _discard(self._answer)
+        self._answer.discard()
 
     def _resume(self, offset: int, broken: Exception) -> int:
         """Ask for the rest of the body; how many bytes of the new answer are not new."""
@@ -288,7 +285,7 @@ class _Body:
         got = _identity(self._answer)
         names = ("etag", "modified", "size")
         changed = any(got[name] != self._identity[name] for name in names if self._identity[name] and got[name])
-        status = self._answer.status_code
+        status = self._answer.status
         whole = status == 200 and self._ranged
         if changed or whole or status == 416 or (status == 206 and got["start"] != str(start)):
             self._answer.close()
@@ -331,6 +328,8 @@ class _Failure:
         )
 
 
+_CLIENT = "put one that it takes, and its key, in certs.d/HOST:PORT as client.cert and client.key"
+_CLIENT_ALERT = re.compile(r"ALERT_(BAD_CERTIFICATE|CERTIFICATE_REQUIRED|CERTIFICATE_UNKNOWN|UNKNOWN_CA)\Z")
 _PLAIN = "if the server speaks plain http on this port, ask for that (http://, or --plain-http for a registry)"
 _CAUSES: tuple[tuple[type[BaseException], str, str | None, int], ...] = (
     (
@@ -342,7 +341,7 @@ _CAUSES: tuple[tuple[type[BaseException], str, str | None, int], ...] = (
     (ssl.SSLEOFError, "the TLS connection was broken off", None, _ALL),
     (ssl.SSLZeroReturnError, "the TLS connection was broken off", None, _ALL),
     (ssl.SSLError, "TLS failed: {0}", _PLAIN, 1),
-    (requests.exceptions.SSLError, "TLS failed: {0}", _PLAIN, 1),
+    (wire.SSLError, "TLS failed: {0}", _PLAIN, 1),
     (ConnectionRefusedError, "connection refused", "is the server running, on this port?", 3),
     (wire.ConnectTimeoutError, "no connection in the time allowed", "is a proxy needed to get there?", _ALL),
     (wire.ReadTimeoutError, "nothing came in the time allowed", None, _ALL),
@@ -373,6 +372,8 @@ def _known(causes: Sequence[BaseException]) -> tuple[str, str | None, int]:
             if cause.errno == socket.EAI_AGAIN:
                 return "the name server does not answer", "is there a network? is a proxy needed?", _ALL
             return "the host's name is not known", "check its spelling; is a proxy needed to get there?", 1
+        if isinstance(cause, ssl.SSLError) and _CLIENT_ALERT.search(cause.reason or ""):
+            return f"the server asks for a client's certificate: {cause.reason}", _CLIENT, 1
         if refused := _TUNNEL.match(str(cause)):
             return str(cause), None, _ALL if int(refused[1]) in _PASSING else 1
     for kind, because, hint, tries in _CAUSES:
@@ -391,25 +392,17 @@ def _causes(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _identity(answer: requests.Response) -> dict[str, str]:
+def _identity(answer: Answer) -> dict[str, str]:
     """What tells one version of a resource from another, and where a partial answer starts; empty when not told."""
     headers = answer.headers
     start, size = "", headers.get("Content-Length", "")
-    if answer.status_code != 200:
+    if answer.status != 200:
         ranged = _CONTENT_RANGE.match(headers.get("Content-Range", ""))
         start, size = (ranged[1], ranged[2].strip("*")) if ranged else ("", "")
     return {"etag": headers.get("ETag", ""), "modified": headers.get("Last-Modified", ""), "size": size, "start": start}
 
 
-def _discard(answer: requests.Response) -> None:
-    """Give the connection back when what is left to read is little, else close it."""
-    length = answer.headers.get("Content-Length", "")
-    if answer.request.method == "HEAD" or (length.isdigit() and int(length) <= _DRAINED):
-        answer.raw.drain_conn()
-    answer.close()
-
-
-def _redirected(url: str, location: str, request: Request, headers: CaseInsensitiveDict[str]) -> str:
+def _redirected(url: str, location: str, request: Request, headers: HTTPHeaderDict) -> str:
     """Where a redirect leads; another origin does not get the Authorization header."""
     target = join(url, location)
     old, new = origin(url), origin(target)

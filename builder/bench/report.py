@@ -102,6 +102,9 @@ def _mean(ratio: Ratio | None) -> str:
 
 def _notes(report: Report, images: Sequence[str]) -> Iterator[str]:
     rounds = f"{report.rounds} round{'s' if report.rounds > 1 else ''}"
+    if not report.measured.complete:
+        rounds = f"at most {rounds}"
+        yield f"Interrupted: {len(report.rows)} of {len(report.measured.tasks)} results."
     if len(images) > 1:
         yield f"Times are medians of {rounds}; the figure after them says how many times as fast as {report.baseline}"
         yield "that is. In brackets the 95% interval of the mean, by bootstrap over the rounds."
@@ -135,6 +138,7 @@ def to_dict(report: Report) -> dict[str, Any]:
         "images": dict(report.about),
         "baseline": report.baseline,
         "rounds": report.rounds,
+        "complete": report.measured.complete,
         "geometric_mean": {image: asdict(ratio) for image, ratio in report.mean.items()},
         "geometric_mean_of_programs": {image: asdict(ratio) for image, ratio in report.program_mean.items()},
         "benchmarks": [

@@ -23,6 +23,8 @@ _LONGEST_WARMUP = 2.0
 _OVERHEAD = 0.4
 """Seconds that a process takes beside what it measures, for the estimate."""
 
+_Seconds = dict[str, dict[str, list[tuple[float, ...]]]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
@@ -68,37 +70,65 @@ class Failure:
 class Measured:
     """What was run; seconds of one loop by task, image, round and value; what failed.
 
-    An image in which a task ever failed has no seconds of it.
+    An image in which a task ever failed has no seconds of it. After Ctrl-C it is not `complete`: of each task there are
+    the rounds that all its images had, and tasks without one are left out.
     """
 
     tasks: tuple[Task, ...]
     seconds: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
     failures: tuple[Failure, ...]
+    complete: bool = True
 
 
 def measure(
     benchmarks: Sequence[Benchmark], subjects: Sequence[Subject], worker: Worker, reporter: Reporter, *, rounds: int
 ) -> Measured:
-    """Run every benchmark in every image, `rounds` times. One that fails is a Failure, never the end of the others."""
+    """Run every benchmark in every image, `rounds` times. One that fails is a Failure, never the end of the others.
+
+    KeyboardInterrupt only when nothing was measured before it.
+    """
     tasks, failures = _calibrate(benchmarks, subjects, worker, reporter)
     failed = {(failure.name, failure.image): failure for failure in failures}
-    seconds: dict[str, dict[str, list[tuple[float, ...]]]] = {task.name: {} for task in tasks}
+    seconds: _Seconds = {task.name: {} for task in tasks}
     reporter.note(_estimate(tasks, len(subjects), rounds))
     reporter.begin("measure", total=len(tasks) * len(subjects) * rounds, unit="runs")
-    for turn in range(rounds):
-        for place, task in enumerate(tasks):
-            first = (turn + place) % len(subjects)
-            for subject in (*subjects[first:], *subjects[:first]):
-                if not {(task.name, subject.name), (task.benchmark.name, subject.name)} & failed.keys():
-                    try:
-                        (result,) = worker.run(subject, task.benchmark, task.options, seed=turn + 1)
-                        seconds[task.name].setdefault(subject.name, []).append(result.values)
-                    except BuildError as error:
-                        failed[task.name, subject.name] = _failure(task.name, subject, error)
-                        seconds[task.name].pop(subject.name, None)
-                reporter.advance("measure", 1)
-    reporter.finish("measure")
-    return Measured(tasks=tuple(tasks), seconds=seconds, failures=tuple(failed.values()))
+    complete = False
+    try:
+        for turn in range(rounds):
+            for place, task in enumerate(tasks):
+                first = (turn + place) % len(subjects)
+                for subject in (*subjects[first:], *subjects[:first]):
+                    if not _names(task, subject) & failed.keys():
+                        try:
+                            (result,) = worker.run(subject, task.benchmark, task.options, seed=turn + 1)
+                            seconds[task.name].setdefault(subject.name, []).append(result.values)
+                        except BuildError as error:
+                            failed[task.name, subject.name] = _failure(task.name, subject, error)
+                            seconds[task.name].pop(subject.name, None)
+                    reporter.advance("measure", 1)
+        complete = True
+    except KeyboardInterrupt:
+        seconds = _even(seconds, tasks, [{s.name for s in subjects if not _names(t, s) & failed.keys()} for t in tasks])
+        if not seconds:
+            raise
+    reporter.finish("measure", "done" if complete else "interrupted")
+    return Measured(tasks=tuple(tasks), seconds=seconds, failures=tuple(failed.values()), complete=complete)
+
+
+def _names(task: Task, subject: Subject) -> set[tuple[str, str]]:
+    """Under which names a failure of the task in an image is known."""
+    return {(task.name, subject.name), (task.benchmark.name, subject.name)}
+
+
+def _even(seconds: _Seconds, tasks: Sequence[Task], images: Sequence[set[str]]) -> _Seconds:
+    """Of each task the rounds that all of its images have, where there is one."""
+    found: _Seconds = {}
+    for task, able in zip(tasks, images, strict=True):
+        cells = seconds[task.name]
+        rounds = min((len(cells.get(image, ())) for image in able), default=0)
+        if rounds:
+            found[task.name] = {image: values[:rounds] for image, values in cells.items()}
+    return found
 
 
 def _calibrate(

@@ -178,8 +178,9 @@ class _Mutating:
         """Where a layer is: in the store, in the image as it was, or in the new base."""
         if self.tools.store.exists(layer.digest):
             return stored_image(layer, self.tools.store, "the store")
+        base = self.wanted.rebase.new if self.wanted.rebase else self.wanted.restack.onto
         own = any(str(layer.digest) == one["digest"] for one in before.layers)
-        return self.found if own or not self.wanted.rebase else self.wanted.rebase.new
+        return self.found if own or base is None else base
 
     def _everywhere(self, leaf: Leaf, before: Documents) -> FoundImage:
         """The image, its layers had from wherever they are."""

@@ -10,7 +10,6 @@ import importlib
 import os
 import signal
 import sys
-import traceback
 from pathlib import Path
 from types import FrameType
 
@@ -18,7 +17,6 @@ import click
 
 from builder.version import VERSION
 from rootfs.errors import HostError, OcibuildError, UsageError
-from rootfs.files import host_error
 
 _VERBS = {
     "recipe": "Build the image of a recipe; push it where --push says.",
@@ -105,7 +103,7 @@ def run(argv: list[str]) -> int:
         return 141 if "_OCIBUILD_COMPLETE" not in os.environ else int(left.code or 0)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (every failure ends here, as a message)
         text, status = _explain(error)
-        print(text if "--debug" not in argv else f"{traceback.format_exc()}{text}", file=sys.stderr)
+        print(text if "--debug" not in argv else f"{_trace()}{text}", file=sys.stderr)
         return status
     return status if isinstance(status, int) else 0  # what a verb ended with: click.exceptions.Exit
 
@@ -128,12 +126,21 @@ def _explain(error: BaseException) -> tuple[str, int]:
             pass
     if isinstance(error, OcibuildError):
         return error.render(), error.exit_code
-    return f"{traceback.format_exc()}error: this is a bug in ocibuild; please report it with the above", 70
+    return f"{_trace()}error: this is a bug in ocibuild; please report it with the above", 70
+
+
+def _trace() -> str:
+    """Where the error that is being handled was raised."""
+    import traceback  # noqa: PLC0415 (a run that fails is in no hurry)
+
+    return traceback.format_exc()
 
 
 def _refused(error: OSError) -> OcibuildError:
     """What nobody below knew the place of: a file that was to be read, or stdout."""
     if error.filename is None:
+        from rootfs.files import host_error  # noqa: PLC0415 (a run that fails is in no hurry)
+
         return host_error(error, Path("stdout"))
     return HostError(f"cannot open {os.fsdecode(error.filename)}", because=error.strerror or str(error))
 

@@ -14,6 +14,7 @@ from builder.plan import rules_of, slim_parameters
 from builder.recipe import SYSTEMD, Base, Scripts, Variant
 from builder.suites import repository, suites_of
 from rootfs.architecture import Architecture
+from rootfs.debian.solve import check_wish
 from rootfs.keyring import pinned_keys
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -86,6 +87,8 @@ def _base_of(suite: str, words: Mapping[str, Any]) -> Base:
         Base,
     )
     rules_of(slim_parameters(base))
+    for text in base.packages:
+        check_wish(text)
     for one in suites_of(base):
         if not one.keys:
             pinned_keys(one.name)

@@ -46,7 +46,7 @@ def command(
     """Run pyperformance in the images, in turns, and print a table.
 
     IMAGE is a layout, a recipe's name whose layout lies in dist/, or dir:PATH, a root directory. PYTHON is its
-    interpreter, python3 when not given.
+    interpreter, python3 when not given. After Ctrl-C the table is of what was measured until then.
     """
     if svg_file is not None and len(images) < 2:
         raise UsageError("a plot compares images, and there is one", hint="leave --svg out, or name a second image")
@@ -67,3 +67,6 @@ def command(
     if svg_file is not None:
         with replacing(svg_file) as stream:
             stream.write(to_svg(report.rows, report.mean, report.baseline).encode())
+    if not report.measured.complete:
+        click.echo("interrupted; this is what was measured until then, and another run begins anew", err=True)
+        raise click.exceptions.Exit(130)

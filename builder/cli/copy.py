@@ -10,20 +10,18 @@ from typing import Any
 
 import click
 
-from builder.cli.options import debug_option, settings_options, takes_stdout
+from builder.cli.options import debug_option, platforms_option, settings_options, takes_stdout
 from builder.cli.sending import send_found, sending_options
 from builder.cli.start import reaching
 from builder.finding import FoundImage, bring, find_image, stored_image
-from builder.multi import chosen
-from builder.oci.descriptor import REF_NAME, Descriptor
+from builder.oci.descriptor import Descriptor
 from builder.oci.docker import Schema, converted
 from builder.oci.dockerarchive import ImageName
-from builder.oci.layout import IMAGE_NAME
-from builder.oci.mediatypes import INDEXES
 from builder.places import WHOLE, write_place
 from builder.progress import make_reporter
 from builder.registry.reference import Reference
 from builder.settings import read_settings
+from builder.sources import part_of
 from builder.target import Place
 from builder.tools import Tools
 from builder.transit import bring_in, load
@@ -37,7 +35,7 @@ from rootfs.errors import UsageError
 @click.argument("target", metavar="DST")
 @settings_options
 @debug_option
-@click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Take this image out of an index.")
+@platforms_option("Take these images out of an index.")
 @click.option("--all", "--all-platforms", "whole", is_flag=True, help="Take all of an index, which DST must hold.")
 @click.option("--format", "schema", type=click.Choice(["oci", "docker"]), help="Change the documents' media types.")
 @click.option("--name", metavar="NAME:TAG", default="", help="What Docker and containerd are to call the image.")
@@ -46,7 +44,7 @@ from rootfs.errors import UsageError
 def command(
     source: str,
     target: str,
-    platform: str | None,
+    platforms: tuple[str, ...],
     schema: Schema | None,
     name: str,
     *,
@@ -68,8 +66,8 @@ def command(
     reference = None if name else _registry(target)
     place = None if reference else _place(target, name)
     aside = takes_stdout(place)
-    if whole and (platform or (place is not None and place.form not in WHOLE)):
-        message = "--all and --platform" if platform or place is None else f"a {place.form} holds one platform"
+    if whole and (platforms or (place is not None and place.form not in WHOLE)):
+        message = "--all and --platform" if platforms or place is None else f"a {place.form} holds one platform"
         raise UsageError(message, hint="choose one")
     if place is not None and any(options[word] for word in ("tags", "planned", "check", "receipt")):
         raise UsageError("--tag, --plan, --check and --receipt are for registries", at=target)
@@ -77,30 +75,34 @@ def command(
     with open_tools(settings, make_reporter(sys.stderr)) as tools:
         reach = reaching(tools, settings, plain_http=plain_http)
         found = find_image(source, connect=reach)
+        found = part_of(found, platforms, tools.reporter, one=place is not None and place.form not in WHOLE)
         if schema is not None:
-            one = platform is not None or (place is not None and place.form not in WHOLE)
-            found, platform = _under(schema, found, tools, one=one, platform=platform), None
+            found = _under(schema, found, tools)
         if reference is not None:
-            send_found(found, [reference], tools, reach, platform=platform, as_json=as_json, **options)
+            send_found(found, [reference], tools, reach, as_json=as_json, **options)
             return
         assert place is not None
-        digest = _write(found, place, tools, platform=platform, referrers=not options["no_referrers"])
-    said = json.dumps({"target": str(place), "digest": str(digest)}) if as_json else f"{place}@{digest}"
-    click.echo(said, err=aside)
+        digest, attached = _write(found, place, tools, referrers=not options["no_referrers"])
+    value = {"target": str(place), "digest": str(digest), "attached": [str(one.digest) for one in attached]}
+    click.echo(json.dumps(value) if as_json else f"{place}@{digest}", err=aside)
 
 
-def _write(found: FoundImage, place: Place, tools: Tools, *, platform: str | None, referrers: bool) -> Digest:
-    """Write a found image, and what is attached to it, to its place."""
-    what = load(found, tools, platform=platform, one=place.form not in WHOLE, referrers=referrers)
+def _write(found: FoundImage, place: Place, tools: Tools, *, referrers: bool) -> tuple[Digest, tuple[Descriptor, ...]]:
+    """Write a found image, and what is attached to it, to its place; its digest there, and what went along."""
+    what = load(found, tools, referrers=referrers)
     tools.reporter.begin(f"copy {found.name}")
     attached = bring_in(what, tools)
     tools.reporter.finish(f"copy {found.name}")
-    return write_place(place, tools.store, what.root, reporter=tools.reporter, attached=attached)
+    digest = write_place(place, tools.store, what.root, reporter=tools.reporter, attached=attached)
+    return digest, attached if place.form in WHOLE else ()
 
 
-def _under(schema: Schema, found: FoundImage, tools: Tools, *, one: bool, platform: str | None) -> FoundImage:
+def _under(schema: Schema, found: FoundImage, tools: Tools) -> FoundImage:
     """The image under another schema's media types; where that gives it another digest, nothing is attached to it."""
-    descriptor = fetched(found, tools, one=one, platform=platform, schema=schema)
+    tools.reporter.begin(f"copy {found.name}")
+    bring(found, tools.store)
+    tools.reporter.finish(f"copy {found.name}")
+    descriptor = converted(found.descriptor, tools.store, schema)
     if descriptor.digest == found.descriptor.digest:
         return found
     tools.reporter.note(f"{descriptor.digest} is another image to those who signed {found.descriptor.digest}")
@@ -126,18 +128,3 @@ def _place(target: str, name: str) -> Place:
     if place.name:
         ImageName.parse(place.name)
     return place
-
-
-def fetched(
-    found: FoundImage, tools: Tools, *, one: bool, platform: str | None, schema: Schema | None = None
-) -> Descriptor:
-    """Have a found image in the store: all of an index, or the `one` of a platform, under that schema's media types."""
-    descriptor = found.descriptor
-    if (one and descriptor.media_type in INDEXES) or platform:
-        leaf = chosen(found, platform).descriptor
-        names = {key: value for key, value in descriptor.annotations.items() if key in (REF_NAME, IMAGE_NAME)}
-        descriptor = replace(leaf, annotations={**leaf.annotations, **names})
-    tools.reporter.begin(f"copy {found.name}")
-    bring(replace(found, descriptor=descriptor), tools.store)
-    tools.reporter.finish(f"copy {found.name}")
-    return converted(descriptor, tools.store, schema) if schema else descriptor

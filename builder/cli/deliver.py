@@ -77,6 +77,8 @@ def deliver(
         lines.append(f"{place}@{write_place(place, tools.store, descriptor, reporter=tools.reporter)}")
     source = source or store_source(tools.store)
     for reference in references:
+        if len(references) > 1:
+            tools.reporter.note(f"to {reference.name}")
         send(gather(source, descriptor), source, reach(reference), [str(reference.tag)], tools.reporter)
         lines.append(f"{reference.name}@{descriptor.digest}")
     return lines

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from builder.cli.looking import looking, looking_options, platform_option
+from builder.cli.looking import looked_at, looking, looking_options
 from builder.look.compare import compare
 from builder.look.differences import SECTIONS, Section, differs, render
 
@@ -20,7 +20,7 @@ from builder.look.differences import SECTIONS, Section, differs, render
 @click.option("--config", is_flag=True, help="Show the config.")
 @click.option("--layers", is_flag=True, help="Show the layers.")
 @click.option("--mtime", is_flag=True, help="Count files that differ in nothing but their time.")
-@platform_option
+@looked_at
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when there are differences.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def command(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from builder.cli.looking import looking, looking_options, platform_option
+from builder.cli.looking import looked_at, looking, looking_options
 from builder.look.tables import shown
 from builder.look.takeout import Taken, chunks_of, take
 from builder.oci.tar import archive
@@ -27,7 +27,7 @@ _COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.
 @click.argument("path")
 @looking_options
 @click.option("--output", "-o", metavar="TARGET", help="FILE, DIR, FILE.tar, or - for stdout (default, for a file).")
-@platform_option
+@looked_at
 def command(
     image: str, path: str, *, output: str | None, platform: str | None, plain_http: bool, **flags: str | None
 ) -> None:

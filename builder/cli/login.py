@@ -15,7 +15,7 @@ from builder.registry.access import Access
 from builder.registry.auth import Credentials
 from builder.registry.credentials import Place
 from builder.settings import read_settings, registry_access
-from builder.wiring import open_transport
+from builder.wiring import LaterTransport
 from rootfs.errors import UsageError
 from rootfs.ports import Reporter
 
@@ -56,7 +56,7 @@ def command(
     place = Place.parse(registry)
     access = at_file(registry_access(settings), authfile)
     credentials = _credentials(place, username, access, reporter, from_stdin=password_stdin, known=bool(realms))
-    with open_transport(settings) as transport:
+    with LaterTransport(settings) as transport:
         done = log_in(place, credentials, access, transport, reporter.note, realms=realms, plain_http=plain_http)
     click.echo(f"{place}: logged in as {done.username}, by {done.kept}")
 

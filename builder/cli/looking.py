@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from builder.cli.options import debug_option, settings_options
+from builder.cli.options import debug_option, platform_of, platform_option, settings_options
 from builder.cli.start import reaching
 from builder.finding import Connect
 from builder.images import ReadImage, read_image
@@ -19,11 +19,10 @@ from builder.progress import make_reporter
 from builder.settings import read_settings
 from builder.tools import Tools
 from builder.wiring import open_tools
-from rootfs.errors import UsageError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-platform_option = click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Take this image out of an index.")
+looked_at = platform_option("Take this image out of an index.")
 _OPTIONS = (
     settings_options,
     debug_option,
@@ -60,9 +59,5 @@ def looking(flags: dict[str, str | None], *, plain_http: bool) -> Iterator[Looki
 
 def parse_platform(text: str) -> Platform:
     """`linux/arm64/v8`, `linux/arm64` or `arm64`; UsageError for anything else."""
-    parts = text.split("/")
-    if len(parts) == 1:
-        parts = ["linux", *parts]
-    if not all(parts) or len(parts) > 3:
-        raise UsageError(f"not a platform: {text}", hint="write linux/amd64, linux/arm64/v8 or amd64")
+    parts = platform_of(text).split("/")
     return Platform(os=parts[0], architecture=parts[1], variant=parts[2] if len(parts) == 3 else None)

@@ -11,15 +11,16 @@ import click
 from builder.change.mutate import Mutation, Rebase, lying, mutate
 from builder.change.restack import Restack
 from builder.cli.deliver import deliver, delivery_options, goals, tell
-from builder.cli.options import debug_option, from_the_command_line, settings_options
+from builder.cli.options import debug_option, from_the_command_line, platforms_option, settings_options
 from builder.cli.pack import sources_of
 from builder.cli.said import edit_of
 from builder.cli.start import reaching
-from builder.finding import Connect, find_image
+from builder.finding import Connect, FoundImage, find_image
 from builder.oci.layer import parse_compression
 from builder.progress import make_reporter
 from builder.registry.reference import Reference
 from builder.settings import read_settings
+from builder.sources import part_of
 from builder.wiring import open_tools
 from rootfs.errors import UsageError
 
@@ -47,11 +48,12 @@ _EDITS = (
     _several("--unset-volume", "PATH", "Take a volume out."),
     click.option("--stop-signal", metavar="SIGNAL", help="What ends it; '' for none said."),
     click.option("--created", metavar="EPOCH|keep", help="When it was made, in seconds; kept without this."),
-    click.option("--platform", metavar="OS/ARCH[/VARIANT]", help="Take this image out of an index; else all in it."),
+    platforms_option("Take these images out of an index; else all in it."),
     click.option("--rebase-from", "old", metavar="IMAGE", help="The base it is on; else what its annotations say."),
     click.option("--rebase-onto", "new", metavar="IMAGE", help="The base to put it on."),
     _several("--append", "DIR|TAR", "Put it on top as one more layer; may repeat."),
     click.option("--squash", is_flag=True, help="Make all layers one."),
+    click.option("--squash-onto", "base", metavar="IMAGE", help="Its layers, and one of what is other than in it."),
     click.option("--compression", metavar="HOW", help="Compress every layer anew: gzip, zstd or none; :LEVEL."),
 )
 
@@ -75,9 +77,10 @@ def command(
     targets: tuple[str, ...],
     old: str | None,
     new: str | None,
-    platform: str | None,
+    platforms: tuple[str, ...],
     compression: str | None,
     *,
+    base: str | None,
     append: tuple[str, ...],
     squash: bool,
     plain_http: bool,
@@ -96,19 +99,30 @@ def command(
     if compression is not None:
         with from_the_command_line():
             parse_compression(compression)
-    restack = Restack(append=tuple(sources_of(append)), squash=squash, compression=compression)
+    if base is not None and (new is not None or squash):
+        raise UsageError(f"--squash-onto with {'--squash' if squash else '--rebase-onto'}", hint="choose one")
+    sources = tuple(sources_of(append))
     settings = read_settings(words)
     with open_tools(settings, make_reporter(sys.stderr)) as tools:
         reach = reaching(tools, settings, plain_http=plain_http)
         rebase = _rebase(old, new, reach) if new else None
-        wanted = Mutation(edit=edit, rebase=rebase, restack=restack, platform=platform)
+        onto = _base(base, reach) if base else (None, None)
+        restack = Restack(append=sources, squash=squash, compression=compression, onto=onto[0], reference=onto[1])
+        one = platforms[0] if len(platforms) == 1 else None
+        wanted = Mutation(edit=edit, rebase=rebase, restack=restack, platform=one)
         found = find_image(image, connect=reach)
+        found = found if one else part_of(found, platforms, tools.reporter)
         descriptor = mutate(found, wanted, tools, connect=reach, whole=place is not None)
         lines = deliver(descriptor, place, references, tools, reach, source=lying(found, tools.store))
     tell(lines, descriptor, place, as_json=as_json)
 
 
 def _rebase(old: str | None, new: str, reach: Connect) -> Rebase:
-    found = find_image(new, connect=reach)
-    reference = None if found.near else str(Reference.parse(new)).partition("@")[0]
+    found, reference = _base(new, reach)
     return Rebase(old=find_image(old, connect=reach) if old else None, new=found, reference=reference)
+
+
+def _base(text: str, reach: Connect) -> tuple[FoundImage, str | None]:
+    """A base, and its name if that is one in a registry."""
+    found = find_image(text, connect=reach)
+    return found, None if found.near else str(Reference.parse(text)).partition("@")[0]

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
+referrers_option = click.option(
+    "--no-referrers", is_flag=True, help="Leave behind what is attached: signatures, SBOMs, provenance."
+)
+plain_http_option = click.option("--plain-http", is_flag=True, help="Speak plain http to the registry.")
 debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show where an error was raised.")
 _SETTINGS = (
     click.option("--store", metavar="DIR", help="Directory of everything fetched and made."),
@@ -35,6 +39,39 @@ _RECIPE = (
     click.option("--lock", "lock_path", metavar="FILE", type=click.Path(path_type=Path), help="The lock's place."),
     debug_option,
 )
+
+
+def _platforms(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """`--platform linux/amd64,arm64 --platform linux/amd64` -> (linux/amd64, linux/arm64)."""
+    words = [word.strip() for value in values for word in value.split(",")]
+    return tuple(dict.fromkeys(map(platform_of, words)))
+
+
+def _platform(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    wanted = _platforms(context, option, values)
+    if len(wanted) > 1:
+        hint = f"`ocibuild {context.info_name}` takes one; push, pull, copy, mutate and check take several"
+        raise UsageError("several platforms where one is meant", because=", ".join(wanted), hint=hint)
+    return wanted[0] if wanted else None
+
+
+def platform_of(text: str) -> str:
+    """`os/architecture[/variant]`, of which the OS may be left out; UsageError for anything else."""
+    parts = text.split("/") if "/" in text else ["linux", text]
+    if not all(parts) or len(parts) > 3:
+        raise UsageError(f"not a platform: {text!r}", hint="write linux/amd64, linux/arm64/v8 or amd64")
+    return "/".join(parts)
+
+
+def platform_option(text: str) -> Callable[[_Function], _Function]:
+    """`--platform`, which may be given once."""
+    return click.option("--platform", multiple=True, metavar="OS/ARCH[/VARIANT]", callback=_platform, help=text)
+
+
+def platforms_option(text: str) -> Callable[[_Function], _Function]:
+    """`--platform`, which may be given several times, or as a list."""
+    metavar = "OS/ARCH[/VARIANT],..."
+    return click.option("--platform", "platforms", multiple=True, metavar=metavar, callback=_platforms, help=text)
 
 
 def settings_options(function: _Function) -> _Function:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import click
 
-from builder.cli.options import debug_option, settings_options
-from builder.cli.sending import plain_http_option
+from builder.cli.options import debug_option, plain_http_option, settings_options
 from builder.cli.start import reaching
 from builder.finding import FoundImage, find_image
 from builder.look.tables import shown, table
-from builder.oci.descriptor import Descriptor
+from builder.oci.descriptor import REF_NAME, Descriptor
 from builder.oci.manifest import Manifest
 from builder.progress import make_reporter
+from builder.registry.referrers import cosign_tags
 from builder.registry.source import Graph, gather, listings
 from builder.settings import read_settings
 from builder.sources import source_of
@@ -47,7 +48,7 @@ def command(
     with open_tools(settings, make_reporter(sys.stderr)) as tools:
         found = find_image(image, connect=reaching(tools, settings, plain_http=plain_http))
         graph = gather(source_of(found, tools.store), found.descriptor)
-        attached = listings(graph).get(found.descriptor.digest, ())
+        attached = (*listings(graph).get(found.descriptor.digest, ()), *_tagged(graph))
         chosen = [one for one in attached if kind is None or _SHORT.get(kind, kind) in _names(one)]
         if wanted is not None:
             sys.stdout.buffer.write(_document(graph, _the_one(wanted, chosen, found.name), found))
@@ -60,6 +61,16 @@ def command(
             (shown(_names(one)[1]), shown(one.annotations.get(PREDICATE_TYPE, "")), _names(one)[0]) for one in chosen
         ]
         click.echo(table(("type", "predicate", "digest"), rows, left=(0, 1, 2)).rstrip("\n"))
+
+
+def _tagged(graph: Graph) -> Iterator[Descriptor]:
+    """What cosign's tags hold about the image, each with its tag; the type is that of the documents in it."""
+    for tag in cosign_tags(graph.root.descriptor.digest):
+        if tag in graph.tagged:
+            node = graph.nodes[graph.tagged[tag]]
+            layers = node.content.layers if isinstance(node.content, Manifest) else ()
+            kind = layers[0].media_type if layers else None
+            yield replace(node.descriptor, artifact_type=kind, annotations={REF_NAME: tag})
 
 
 def _the_one(wanted: str, attached: Sequence[Descriptor], image: str) -> Descriptor:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from builder.cli.options import plain_http_option, referrers_option
 from builder.finding import Connect, FoundImage
 from builder.look.tables import table
 from builder.registry.receipt import Plan
@@ -16,15 +17,11 @@ from builder.registry.reference import Reference
 from builder.tools import Tools
 from builder.transit import Delivered, load, plan_push, push_to, targets
 from rootfs.digest import canonical_json
-from rootfs.files import replacing
+from rootfs.files import replacing, require_replaceable
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
-referrers_option = click.option(
-    "--no-referrers", is_flag=True, help="Leave behind what is attached: signatures, SBOMs, provenance."
-)
-plain_http_option = click.option("--plain-http", is_flag=True, help="Speak plain http to the registry.")
 _OPTIONS = (
     click.option("--tag", "-t", "tags", multiple=True, metavar="TAG", help="Set this tag, too; may repeat."),
     referrers_option,
@@ -49,7 +46,6 @@ def send_found(
     reach: Connect,
     *,
     tags: Sequence[str],
-    platform: str | None,
     no_referrers: bool,
     planned: bool,
     check: bool,
@@ -57,15 +53,19 @@ def send_found(
     as_json: bool,
 ) -> None:
     """Push a found image to every reference, or say what that would do; print it, and write the receipt."""
+    check_receipt(receipt)
     goals = targets(references, tags, found, reach)
-    what = load(found, tools, platform=platform, referrers=not no_referrers)
+    what = load(found, tools, referrers=not no_referrers)
     if planned:
         plans = [plan_push(what, goal, check=check) for goal in goals]
         show_plans(plans, receipt, as_json=as_json)
         return
     done: list[Delivered] = []
     try:
-        done.extend(push_to(what, goal, tools, check=check) for goal in goals)
+        for goal in goals:
+            if len(goals) > 1:
+                tools.reporter.note(f"to {goal.registry.reference.name}")
+            done.append(push_to(what, goal, tools, check=check))
     finally:
         write_receipt(receipt, [one.receipt for one in done])
     if as_json:
@@ -78,6 +78,12 @@ def show_plans(plans: Sequence[Plan], receipt: Path | None, *, as_json: bool) ->
     """Print what would be sent; the receipt of a plan is the plan."""
     write_receipt(receipt, [plan.to_dict() for plan in plans])
     click.echo(json.dumps([plan.to_dict() for plan in plans]) if as_json else _shown(plans), nl=as_json)
+
+
+def check_receipt(path: Path | None) -> None:
+    """HostError where no receipt can be written: before anything is pushed."""
+    if path is not None:
+        require_replaceable(path)
 
 
 def write_receipt(path: Path | None, value: Sequence[dict[str, Any]]) -> None:

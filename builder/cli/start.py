@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.finding import Connect
 from builder.progress import make_reporter
-from builder.reach import connect
 from builder.settings import Settings, read_settings, registry_access
 from builder.tools import Tools
 from rootfs.ports import Reporter
 
 if TYPE_CHECKING:
     from builder.app import Found
+    from builder.finding import Connect
+    from builder.registry.client import Registry
+    from builder.registry.reference import Reference
 
 
 def begin(
@@ -30,4 +30,10 @@ def begin(
 
 def reaching(tools: Tools, settings: Settings, *, plain_http: bool) -> Connect:
     """The way to registries, with the user's own accounts."""
-    return partial(connect, tools=tools, access=registry_access(settings), plain_http=plain_http)
+
+    def reach(reference: Reference) -> Registry:
+        from builder.reach import connect  # noqa: PLC0415 (what lies on the disk is found without it)
+
+        return connect(reference, tools=tools, access=registry_access(settings), plain_http=plain_http)
+
+    return reach

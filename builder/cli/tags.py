@@ -7,8 +7,7 @@ import sys
 
 import click
 
-from builder.cli.options import debug_option, settings_options
-from builder.cli.sending import plain_http_option
+from builder.cli.options import debug_option, plain_http_option, settings_options
 from builder.cli.start import reaching
 from builder.look.tables import shown
 from builder.progress import make_reporter

@@ -33,10 +33,12 @@ _TYPES: Mapping[Kind, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerContents:
-    """A layer: entries that are no directory and bytes of their contents; how many of its paths take the place of one
-    below; its whiteouts, opaque directories among them; bytes of contents that the image does not show in the end.
+    """A layer by its number, from 1: entries that are no directory and bytes of their contents; how many of its paths
+    take the place of one below; its whiteouts, opaque directories among them; bytes of contents that the image does
+    not show in the end.
     """
 
+    layer: int
     diff_id: str
     files: int
     size: int
@@ -80,10 +82,10 @@ class Contents:
             header = ("layer", "files", "bytes", "replaces", "whiteouts", "of it not seen")
             rows = [
                 (
-                    str(number),
+                    str(one.layer),
                     *(f"{value:,}" for value in (one.files, one.size, one.replaces, one.whiteouts, one.hidden)),
                 )
-                for number, one in enumerate(self.layers, 1)
+                for one in self.layers
             ]
             text += f"\n== Layers\n{table(header, rows)}"
         if self.packages is not None:
@@ -97,7 +99,8 @@ class Contents:
 def contents(image: ReadImage, tools: Tools, *, layers: bool, packages: bool, files: str | None) -> Contents:
     """Look into an image's layers; `files` is a pattern of paths (`*` for any text, also with slashes)."""
     known = listings([image], tools)
-    ordered = [known[diff_id] for _, diff_id in image.layers]
+    numbers = [number for number, one in enumerate(image.manifest.layers, 1) if one.digest not in image.absent]
+    ordered = [(number, known[diff_id]) for number, (_, diff_id) in zip(numbers, image.layers, strict=True)]
     tree = listed_tree(image, known)
     environment = dict(pair.split("=", 1) for pair in image.config.env)
     return Contents(
@@ -107,14 +110,15 @@ def contents(image: ReadImage, tools: Tools, *, layers: bool, packages: bool, fi
     )
 
 
-def _layers(ordered: list[Listing], tree: Tree) -> Iterator[LayerContents]:
+def _layers(ordered: list[tuple[int, Listing]], tree: Tree) -> Iterator[LayerContents]:
     """A row for each layer; `tree` says which contents are seen in the end."""
     seen = {entry.content for entry in tree.values() if not isinstance(entry.content, bytes)}
     before: set[str] = set()
-    for one in ordered:
+    for number, one in ordered:
         members = list(one.members(placed=True))
         entries = [member.entry for member in members if member.entry]
         yield LayerContents(
+            layer=number,
             diff_id=one.diff_id,
             files=sum(entry.kind is not Kind.DIRECTORY for entry in entries),
             size=sum(entry.size for entry in entries),
@@ -125,12 +129,10 @@ def _layers(ordered: list[Listing], tree: Tree) -> Iterator[LayerContents]:
         before.update(entry.path for entry in entries)
 
 
-def _files(ordered: list[Listing], tree: Tree, pattern: str) -> Iterator[tuple[int, FileEntry]]:
+def _files(ordered: list[tuple[int, Listing]], tree: Tree, pattern: str) -> Iterator[tuple[int, FileEntry]]:
     """The entries that fit, each with the highest layer that has its path."""
     fits = re.compile(fnmatch.translate(pattern.lstrip("/")))
-    numbers = {
-        member.entry.path: number for number, one in enumerate(ordered, 1) for member in one.members() if member.entry
-    }
+    numbers = {member.entry.path: number for number, one in ordered for member in one.members() if member.entry}
     return ((numbers[path], entry) for path, entry in tree.items() if fits.match(path))
 
 

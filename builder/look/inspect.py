@@ -3,22 +3,29 @@
 Law: tells what is there; judges nothing, runs nothing, changes nothing. Sizes are bytes.
 """
 
+# ruff: noqa: PLC0415 (costs are a part of what is shown only when they are asked for)
+
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from builder.images import OpenedImage
-from builder.look.costs import Cost, Costs, PartCost, PythonCosts, costs, total
+from builder.images import ReadImage
 from builder.look.tables import shown, table
-from builder.oci.config import rfc3339
-from builder.oci.descriptor import Descriptor
+from builder.oci.config import History, rfc3339
+from builder.oci.descriptor import REF_NAME, Descriptor
 from rootfs.digest import Digest
 from rootfs.ports import Store
-from rootfs.tree import Kind
+from rootfs.tree import Kind, Tree
 
+if TYPE_CHECKING:
+    from builder.look.costs import Cost, Costs, PartCost, PythonCosts
+
+_NOT_READ = (
+    "layers stay in the registry: --packages, --files, --layers and --sizes fetch them and show what they hold\n"
+)
 _COUNTED = ("files", "bytes", "compressed")
 
 
@@ -45,11 +52,15 @@ class InspectedLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """An image, its layers lowest first, and, when they were asked for, its costs."""
+    """An image, its layers lowest first, and, when they were asked for, its costs. `tree` is None when no layer was
+    read, `attached` when nobody was asked.
+    """
 
-    image: OpenedImage
+    image: ReadImage
+    tree: Tree | None
     layers: tuple[InspectedLayer, ...]
     costs: Costs | None
+    attached: tuple[Descriptor, ...] | None = None
 
     @property
     def compressed(self) -> int:
@@ -63,18 +74,20 @@ class Inspection:
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     @property
-    def files(self) -> Cost:
-        """The files one sees in a container, each counted once."""
-        entries = [entry for entry in self.image.tree.values() if entry.kind is not Kind.DIRECTORY]
-        size = sum(entry.size for entry in entries)
-        return Cost(name="files", files=len(entries), size=size, compressed=self.compressed)
+    def files(self) -> tuple[int | None, int | None]:
+        """The files one sees in a container, each counted once: how many, and their bytes; None when not known."""
+        if self.tree is None:
+            return None, None
+        entries = [entry for entry in self.tree.values() if entry.kind is not Kind.DIRECTORY]
+        return len(entries), sum(entry.size for entry in entries)
 
     def to_value(self) -> dict[str, Any]:
         """The JSON value (docs/reference/inspect.md)."""
         config = self.image.config
-        totals = {"compressed": self.compressed, "unpacked": self.unpacked}
+        files, size = self.files
+        totals = {"compressed": self.compressed, "unpacked": self.unpacked, "files": files, "size": size}
         value: dict[str, Any] = {
-            "image": self.image.name,
+            "image": self.image.found.name,
             "digest": str(self.image.descriptor.digest),
             "platform": str(config.platform),
             "created": rfc3339(config.created),
@@ -87,9 +100,13 @@ class Inspection:
             "volumes": list(config.volumes),
             "stop_signal": config.stop_signal,
             "labels": dict(config.labels),
+            "annotations": dict(self.image.manifest.annotations),
+            "history": [_history_value(entry) for entry in config.history],
             "layers": [layer.to_value() for layer in self.layers],
-            "totals": totals | {"files": self.files.files, "size": self.files.size},
+            "totals": totals,
         }
+        if self.attached is not None:
+            value["attached"] = [one.to_dict() for one in self.attached]
         return value if self.costs is None else value | {"sizes": self.costs.to_value()}
 
     def render(self) -> str:
@@ -97,13 +114,17 @@ class Inspection:
         text = io.StringIO()
         text.write(_facts(self.image))
         text.write(f"\n{_layers(self)}")
+        if self.attached:
+            text.write(_attached(self.attached))
         if self.costs is not None:
             text.write(_sizes(self.costs))
         return text.getvalue()
 
 
-def inspect_image(image: OpenedImage, store: Store, *, sizes: bool) -> Inspection:
-    """Look at an opened image whose contents are in the store; with `sizes`, at every file of it."""
+def inspect_image(image: ReadImage, tree: Tree | None, store: Store, *, sizes: bool) -> Inspection:
+    """Look at an image; `tree` has its layers applied, whose contents are in the store. With `sizes`, for which there
+    has to be one, at every file of it.
+    """
     history = [entry.created_by for entry in image.config.history if not entry.empty_layer]
     if len(history) != len(image.manifest.layers):  # it says nothing then of which layer is meant
         history = [""] * len(image.manifest.layers)
@@ -112,8 +133,12 @@ def inspect_image(image: OpenedImage, store: Store, *, sizes: bool) -> Inspectio
         for descriptor, diff_id, by in zip(image.manifest.layers, image.config.diff_ids, history, strict=True)
     )
     compressed = sum(layer.descriptor.size for layer in layers)
-    found = costs(image.tree, store, compressed=compressed) if sizes else None
-    return Inspection(image=image, layers=layers, costs=found)
+    found = None
+    if sizes and tree is not None:
+        from builder.look.costs import costs
+
+        found = costs(tree, store, compressed=compressed)
+    return Inspection(image=image, tree=tree, layers=layers, costs=found)
 
 
 def _unpacked(diff_id: Digest, store: Store) -> int | None:
@@ -124,11 +149,21 @@ def _unpacked(diff_id: Digest, store: Store) -> int | None:
         return stream.seek(0, io.SEEK_END)
 
 
-def _facts(image: OpenedImage) -> str:
+def _history_value(entry: History) -> dict[str, Any]:
+    created = None if entry.created is None else rfc3339(entry.created)
+    return {
+        "created": created,
+        "created_by": entry.created_by,
+        "comment": entry.comment,
+        "empty_layer": entry.empty_layer,
+    }
+
+
+def _facts(image: ReadImage) -> str:
     """Name and value, a line each; what is not set is left out."""
     config = image.config
     facts: list[tuple[str, Iterable[str]]] = [
-        ("image", [image.name]),
+        ("image", [image.found.name]),
         ("digest", [str(image.descriptor.digest)]),
         ("platform", [str(config.platform)]),
         ("created", [rfc3339(config.created)]),
@@ -137,17 +172,18 @@ def _facts(image: OpenedImage) -> str:
         ("env", config.env),
         ("user", [config.user]),
         ("working dir", [config.working_dir]),
-        ("ports", config.exposed_ports),
-        ("volumes", config.volumes),
+        ("port", config.exposed_ports),
+        ("volume", config.volumes),
         ("stop signal", [config.stop_signal]),
-        ("labels", [f"{name}={value}" for name, value in sorted(config.labels.items())]),
+        ("label", [f"{name}={value}" for name, value in sorted(config.labels.items())]),
+        ("annotation", [f"{name}={value}" for name, value in sorted(image.manifest.annotations.items())]),
     ]
     return "".join(f"{name:<12} {shown(value)}\n" for name, values in facts for value in values if value)
 
 
 def _words(words: Iterable[str]) -> str:
     """Words as a shell would take them."""
-    import shlex  # noqa: PLC0415 (only here)
+    import shlex
 
     return shlex.join(words)
 
@@ -166,9 +202,23 @@ def _layers(inspection: Inspection) -> str:
     ]
     rows.append(("total", _number(inspection.compressed), _number(inspection.unpacked), "", "", ""))
     header = ("layer", "compressed", "unpacked", "media type", "diff id", "created by")
-    files = inspection.files
-    seen = f"{_number(files.files)} files of {_number(files.size)} bytes\n"
+    files, size = inspection.files
+    seen = f"{_number(files)} files of {_number(size)} bytes\n" if files is not None else _NOT_READ
     return table(header, rows, left=(0, 3, 4, 5)) + seen
+
+
+def _attached(attached: Sequence[Descriptor]) -> str:
+    from builder.trust.attach import PREDICATE_TYPE
+
+    rows = [
+        (
+            shown(one.artifact_type or one.annotations.get(REF_NAME) or one.media_type),
+            shown(one.annotations.get(PREDICATE_TYPE, "")),
+            str(one.digest),
+        )
+        for one in attached
+    ]
+    return f"\n== What is attached\n{table(('type', 'predicate', 'digest'), rows, left=(0, 1, 2))}"
 
 
 def _number(value: int | None) -> str:
@@ -196,6 +246,8 @@ def _packages(found: Costs) -> str:
 
 def _counted(name: str, rows: Sequence[Cost]) -> str:
     """Rows and their total."""
+    from builder.look.costs import total
+
     if not rows:
         return "none\n"
     lines = [*rows, total("total", rows)]
@@ -208,6 +260,8 @@ def _counts(row: Cost) -> tuple[str, str, str]:
 
 def _python(one: PythonCosts) -> str:
     """Two tables: by kind, and part by part."""
+    from builder.look.costs import total
+
     kinds: dict[str, list[Cost]] = {}
     for row in one.parts:
         kinds.setdefault(row.kind, []).append(row.cost)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
 import tempfile
 import weakref
@@ -37,6 +38,8 @@ _RATIO = 200  # bytes out of one compressed byte; layers, which are compressed t
 _FREE = 1 << 30  # bytes below which that is nobody's business
 _LINKS = 8
 _TAR_MAGIC = slice(257, 262)
+STDIN = Path("-")
+"""The archive that comes on stdin: kept in a nameless temporary file, for it is read back and forth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +186,7 @@ def _blob(descriptor: Descriptor) -> str:
 
 def _plain(path: Path) -> BinaryIO:
     """The uncompressed archive, seekable."""
-    source = path.open("rb")
+    source = path.open("rb") if path != STDIN else _spooled()
     start = source.read(6)
     source.seek(0)
     if start == b"\xfd7zXZ\0":
@@ -194,6 +197,26 @@ def _plain(path: Path) -> BinaryIO:
         return source
     with source:
         return _decompressed(source, compression == "gzip", path)
+
+
+def _spooled() -> BinaryIO:
+    """All that comes on stdin."""
+    with os.fdopen(os.dup(0), "rb") as stdin:
+        target = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - it is what is returned
+        try:
+            shutil.copyfileobj(stdin, target, _CHUNK)
+        except OSError as error:
+            target.close()
+            raise host_error(error, Path(tempfile.gettempdir())) from error
+        except BaseException:
+            target.close()
+            raise
+    if not target.tell():
+        target.close()
+        raise UsageError("nothing came on stdin", hint="pipe an archive into it; it can be read only once")
+    target.flush()
+    target.seek(0)
+    return target
 
 
 def _decompressed(source: BinaryIO, is_gzip: bool, path: Path) -> BinaryIO:

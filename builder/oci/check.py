@@ -1,4 +1,4 @@
-"""Check: what must hold of an image before a byte of it leaves the machine, and of any image (image-spec 1.1).
+"""Check: what must hold of an image before anybody can pull it, and of any image (image-spec 1.1).
 
 Law: reads the blobs again and believes nothing that packing and assembling said. It goes on after a finding, so that
 one run tells all; blobs are streamed, each is read once. What the build made must be free of notes, too.
@@ -17,8 +17,8 @@ import zstandard
 
 from builder.oci.annotations import BASE_DIGEST, CREATED, fault_of
 from builder.oci.config import ImageConfig
-from builder.oci.descriptor import EMPTY, SIZE_LIMIT, Descriptor, Platform
-from builder.oci.flatten import Fetch, decompressed
+from builder.oci.descriptor import EMPTY, SIZE_LIMIT, Descriptor, Fetch, Platform
+from builder.oci.flatten import decompressed
 from builder.oci.listing import Forward
 from builder.oci.manifest import Index, Manifest, parse
 from builder.oci.mediatypes import CONFIGS, DOCUMENTS, FOREIGN, LAYERS
@@ -174,8 +174,8 @@ class _Checking:
         """Findings about a layer: its blob, the archive in it, and with `members` what that holds."""
         if layer.media_type not in LAYERS:
             yield _error(layer, f"is no layer: {layer.media_type}")
-        if layer.media_type in FOREIGN:
-            yield _note(layer, "is a non-distributable layer, which the specification has given up")
+        if layer.media_type in FOREIGN and (yield from self._foreign(layer)):
+            return
         if layer.media_type not in LAYERS or diff_id is None or (layer.digest, diff_id) in self.known:
             yield from self._blob(layer)
             return
@@ -201,6 +201,17 @@ class _Checking:
         yield from blob.findings(layer)
         if archive.hex != diff_id.hex and blob.hex == layer.digest.hex:
             yield _error(layer, f"has the diff id {diff_id.algorithm}:{archive.hex}, the config says {diff_id}")
+
+    def _foreign(self, layer: Descriptor) -> Generator[Finding, None, bool]:
+        """Findings about a foreign layer; whether it is only where its maker has it (image-spec, layer.md)."""
+        yield _note(layer, "is a non-distributable layer, which the specification has given up")
+        try:
+            next(self.fetch(layer), b"")
+        except IntegrityError as error:
+            if layer.urls:
+                yield _note(layer, f"cannot be had here ({_told(error)}), but from {', '.join(layer.urls)}")
+                return True
+        return False
 
     def _data(self, descriptor: Descriptor) -> Generator[Finding, None, bytes | None]:
         """The bytes of a document, None when they are not the described ones."""

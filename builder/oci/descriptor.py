@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from rootfs.architecture import Architecture
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from rootfs.architecture import Architecture
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -213,6 +215,10 @@ class Descriptor:
         if self.urls:
             value["urls"] = list(self.urls)
         return value
+
+
+Fetch = Callable[[Descriptor], Iterator[bytes]]
+"""The bytes of a blob; raises IntegrityError, at the latest at their end, when they are not the described ones."""
 
 
 def verified(chunks: Iterable[bytes], descriptor: Descriptor, at: str) -> Iterator[bytes]:

@@ -11,22 +11,19 @@ import gzip
 import io
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, cast
 
 import zstandard
 
-from builder.oci.descriptor import Descriptor
+from builder.oci.descriptor import Descriptor, Fetch
 from builder.oci.mediatypes import LAYERS, compression_of
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError
 from rootfs.ports import Store
 from rootfs.readback import entry_of
 from rootfs.tree import FileEntry, Kind, Slice, Tree, normalise, parent, path_order
-
-Fetch = Callable[[Descriptor], Iterator[bytes]]
-"""The bytes of a blob; raises IntegrityError, at the latest at their end, when they are not the described ones."""
 
 _CHUNK = 1 << 20
 _HEADER = 1 << 20  # bytes of one extended header; Linux keeps 64 KiB of attributes of a file, and 4 KiB of a name
@@ -54,14 +51,15 @@ def flatten(layers: Iterable[tuple[Descriptor, Digest]], fetch: Fetch, store: St
     """The Tree of these layers (each with its diff id), lowest first; owners, modes, times and attributes are theirs.
 
     Names of one file stay hard links, to the first of them. IntegrityError for bytes that are not the described ones,
-    a damaged archive, and a member that is no path of the image or lies below something other than a directory.
+    a damaged archive, and a member that is no path of the image, comes twice or lies below something other than a
+    directory.
     """
     files = Files()
     for layer, diff_id in layers:
         blob = unpacked(layer, diff_id, fetch, store)
         with store.open(blob) as stream:
             size = stream.seek(0, io.SEEK_END)
-            files.apply(list(_members(stream, blob, size, layer)))
+            files.apply(list(_members(stream, blob, size, layer)), str(layer.digest))
     return files.tree()
 
 
@@ -238,12 +236,23 @@ class Files:
 
     entries: dict[str, FileEntry] = field(default_factory=dict)
 
-    def apply(self, members: list[Member]) -> None:
-        """Put a layer on top."""
+    def apply(self, members: list[Member], layer: str) -> None:
+        """Put a layer on top, which errors call `layer`.
+
+        IntegrityError for a path that comes twice: some readers show the first, some the last, so what one has looked
+        at is not what another runs. A directory may come again as it is, its time aside: tools that put archives
+        together write layers like that, and every reader makes one directory of it, with the last one's time.
+        """
         self._hide(members)
+        held: dict[str, FileEntry] = {}
         for member in members:
-            if member.entry is not None:
-                self._put(member.entry)
+            if (entry := member.entry) is not None:
+                before = held.setdefault(entry.path, entry)
+                if before is not entry and (
+                    entry.kind is not Kind.DIRECTORY or replace(before, mtime=entry.mtime) != entry
+                ):
+                    raise IntegrityError("a layer holds a path twice", at=f"{layer}: {entry.path}")
+                self._put(entry)
 
     def tree(self) -> Tree:
         """Of the names of one file the first carries it, the others are hard links to that one."""

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -62,8 +62,16 @@ def relist(directory: Path, store: Store, *, add: Sequence[Descriptor], drop: Ab
 
     Everything else stays; blobs do, too. Errors are those of `write_layout`.
     """
+    revise(directory, store, lambda: (add, drop))
+
+
+def revise(
+    directory: Path, store: Store, revision: Callable[[], tuple[Sequence[Descriptor], AbstractSet[Digest]]]
+) -> None:
+    """`relist` what `revision` gives, which may read the layout to say so: nobody writes to it meanwhile."""
     try:
         with _alone(directory):
+            add, drop = revision()
             for descriptor in add:
                 for part in closure(store, descriptor):
                     _add_blob(directory, store, part)

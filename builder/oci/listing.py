@@ -19,8 +19,8 @@ from typing import BinaryIO, cast
 import msgspec
 import zstandard
 
-from builder.oci.descriptor import Descriptor
-from builder.oci.flatten import Fetch, Files, Member, check_header, decompressed, read_member
+from builder.oci.descriptor import Descriptor, Fetch
+from builder.oci.flatten import Files, Member, check_header, decompressed, read_member
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError
 from rootfs.ports import Origin, Store, read_blob
@@ -112,7 +112,7 @@ def tree_of(listings: Iterable[Listing], *, placed: bool = False) -> Tree:
     """The Tree of these layers, lowest first, as `flatten` makes it; what `placed` means: `Listing.members`."""
     files = Files()
     for one in listings:
-        files.apply(list(one.members(placed=placed)))
+        files.apply(list(one.members(placed=placed)), one.diff_id)
     return files.tree()
 
 

@@ -42,6 +42,18 @@ def with_one(image: Documents, layer: Layer) -> Documents:
     return replace(after, manifest=Edit(annotations={BASE_NAME: None, BASE_DIGEST: None}).annotated(after.manifest))
 
 
+def with_upper(image: Documents, base: Documents, layer: Layer) -> Documents:
+    """The image with a base's layers, and one on top for all that it has over them. Which base that is, is not said:
+    the caller knows its name.
+    """
+    return _stacked(
+        image,
+        layers=[*base.layers, layer.descriptor.to_dict()],
+        diff_ids=[*base.diff_ids, str(layer.diff_id)],
+        history=[*base.history, _entry(image, layer)],
+    )
+
+
 def with_blobs(image: Documents, blobs: Sequence[Descriptor | None]) -> Documents:
     """The image with its layers' archives in these blobs; None: in the one that it is in."""
     pairs = zip(image.layers, blobs, strict=True)

@@ -155,6 +155,19 @@ def refuse_whiteout(path: bytes) -> None:
         raise IntegrityError(_WHITEOUT, at=_shown(path))
 
 
+def check_whiteout(path: bytes, *, is_empty: bool) -> None:
+    """IntegrityError for a path that looks like a whiteout and is none: it has to be an empty file (`is_empty`) that
+    hides something, with nothing below it. Of aufs' own files the mark of an opaque directory alone means something.
+    """
+    above, _, name = path.rpartition(b"/")
+    refuse_whiteout(above)
+    hidden = name.removeprefix(b".wh.")
+    if hidden != name and (
+        not is_empty or hidden in (b"", b".", b"..") or (hidden.startswith(b".wh.") and hidden != b".wh..opq")
+    ):
+        raise IntegrityError("a whiteout of nothing, or with content", at=_shown(path))
+
+
 def header(
     *,
     path: bytes,

@@ -45,11 +45,12 @@ class Finding:
 
 @dataclass(slots=True)
 class _Layer:
-    """What one layer holds: path -> kind, the directories its paths lie in, path -> whether it is an opaque directory
-    or hidden itself, path -> target of hard links.
+    """What one layer holds: path -> kind, path -> what a directory is but for its time, the directories its paths lie
+    in, path -> whether it is an opaque directory or hidden itself, path -> target of hard links.
     """
 
     held: dict[str, str] = field(default_factory=dict)
+    directories: dict[str, tuple[object, ...]] = field(default_factory=dict)
     above: set[str] = field(default_factory=set)
     hidden: dict[str, bool] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
@@ -65,7 +66,7 @@ class _Layer:
         elif path.rpartition("/")[2].startswith(WHITEOUT):
             yield from _whiteout(member, path, self.hidden)
         elif path:
-            yield from self._hold(path, kind)
+            yield from self._hold(path, kind, member)
             if kind == "hard link":
                 self.links[path] = member.linkname
         if member.mtime > latest:
@@ -75,9 +76,13 @@ class _Layer:
         if member.issparse():
             yield "note", "holds a sparse file, which not every reader knows"
 
-    def _hold(self, path: str, kind: str) -> Iterator[tuple[Severity, str]]:
+    def _hold(self, path: str, kind: str, member: tarfile.TarInfo) -> Iterator[tuple[Severity, str]]:
+        before = self.directories.get(path)
+        if kind == "directory":
+            self.directories[path] = (member.mode & 0o7777, member.uid, member.gid, _attributes(member))
         if path in self.held:
-            yield "error", "holds a path twice"
+            again = before is not None and before == self.directories[path] and kind == "directory"
+            yield ("note", "holds a directory twice") if again else ("error", "holds a path twice")
         elif kind == "directory" and path in self.above:
             yield "note", "holds a directory after what lies in it"
         self.held[path] = kind
@@ -126,6 +131,10 @@ class Walk:
             target = _inside(link)
             if target is None or self.paths.get(target, "directory") == "directory":
                 yield "error", "holds a hard link to what is no file of the image", path
+
+
+def _attributes(member: tarfile.TarInfo) -> dict[str, str]:
+    return {name: value for name, value in member.pax_headers.items() if name.startswith("SCHILY.xattr.")}
 
 
 def _whiteout(member: tarfile.TarInfo, path: str, hidden: dict[str, bool]) -> Iterator[tuple[Severity, str]]:

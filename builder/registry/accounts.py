@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,20 +41,6 @@ class GivenFile:
 
 
 Source = Given | GivenFile | Path
-
-
-def lookup(place: Place, sources: Sequence[Source], note: Note) -> Callable[[], Credentials | None]:
-    """A function that finds the account of a place when it is first called, and remembers it; thread-safe."""
-    found: list[Credentials | None] = []
-    lock = threading.Lock()
-
-    def once() -> Credentials | None:
-        with lock:
-            if not found:
-                found.append(find(place, sources, note))
-            return found[0]
-
-    return once
 
 
 def find(place: Place, sources: Sequence[Source], note: Note) -> Credentials | None:

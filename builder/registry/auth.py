@@ -17,8 +17,8 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit
 
-from builder.registry.reference import common_host, is_loopback
-from builder.registry.refusal import refusal
+from builder.registry.reference import is_loopback
+from builder.registry.refusal import login_command, refusal
 from rootfs.errors import TransferError
 from rootfs.ports import Request, Response
 from rootfs.url import origin, redact, split, without_user
@@ -101,10 +101,11 @@ Account = Credentials | Callable[[], Credentials | None] | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """What an Authorization header holds, and for how many seconds it is good (None: for ever)."""
+    """What an Authorization header holds, for how many seconds it is good (None: for ever), and whose it is."""
 
     header: Secret
     lifetime: float | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,9 +165,9 @@ def authorize(
             "the registry wants a user and a password",
             at=redact(registry),
             because="there are none for this host" if account is None else f"{account.source} has an identity token",
-            hint=f"log in to the registry: `{_login(registry)}`",
+            hint=f"log in to the registry: `{login_command(registry)}`",
         )
-    return Token(header=account.basic())
+    return Token(header=account.basic(), source=account.source)
 
 
 def _known(credentials: Account) -> Credentials | None:
@@ -196,7 +197,7 @@ def _bearer(
             response = yield _oauth(realm, grant, service, wanted)
     if response.status != 200:
         raise _refused(response, registry, account)
-    return _token(response)
+    return _token(response, account.source if account else "")
 
 
 def _merged(scopes: Iterable[str]) -> list[str]:
@@ -220,7 +221,7 @@ def _refused(response: Response, registry: str, account: Credentials | None) -> 
     if response.status in (400, 401, 403):
         whose = "without an account" if account is None else f"with the account of {account.source or 'this registry'}"
         error.because = f"{error.because} ({whose})"
-        error.hint = f"log in to the registry: `{_login(registry)}`"
+        error.hint = f"log in to the registry: `{login_command(registry)}`"
     return error
 
 
@@ -249,21 +250,11 @@ def _check_host(realm: str, registry: str, trusted: frozenset[str]) -> None:
             "the password was not sent to another host",
             at=redact(registry),
             because=f"the registry wants it sent to its token server {redact(realm)}",
-            hint=f"if that server belongs to the registry: `{_login(registry, realm=named)}`",
+            hint=f"if that server belongs to the registry: `{login_command(registry, realm=named)}`",
         )
 
 
-def _login(registry: str, realm: str = "") -> str:
-    """The command that logs in to the registry at this URL."""
-    parts = split(registry)
-    host = common_host(parts.netloc.rpartition("@")[2])
-    plain = parts.scheme == "http" and not is_loopback(host)
-    return " ".join(
-        ["ocibuild login", *(["--realm", realm] if realm else []), *(["--plain-http"] if plain else []), host]
-    )
-
-
-def _token(response: Response) -> Token:
+def _token(response: Response, source: str) -> Token:
     try:
         value = json.loads(response.read(_TOKEN_LIMIT))
         text = value.get("token") or value.get("access_token")
@@ -273,4 +264,4 @@ def _token(response: Response) -> Token:
     if not isinstance(text, str) or not _TOKEN.match(text):
         raise TransferError("the token server's answer holds no token", at=redact(response.url))
     lifetime = max(0.0, lifetime) if math.isfinite(lifetime) else _LIFETIME
-    return Token(header=Secret(f"Bearer {text}"), lifetime=lifetime)
+    return Token(header=Secret(f"Bearer {text}"), lifetime=lifetime, source=source)

@@ -6,6 +6,7 @@ Law: speaks through a Transport. Whether a registry speaks plain http is asked w
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from contextlib import suppress
 
 from builder.registry.auth import Challenge, Credentials, Token, authorize
 from builder.registry.reference import Reference
@@ -14,14 +15,23 @@ from rootfs.errors import TransferError
 from rootfs.ports import Request, Response, Transport
 from rootfs.url import origin
 
+_SPOKEN = frozenset({200, 401, 403, 429})
+
 
 def speaks_plain_http(transport: Transport, reference: Reference) -> bool:
-    """Whether a registry answers plain http as registries do; a redirect to https says that it would rather not."""
-    try:
-        with transport.send(Request(method="GET", url=_base("http", reference), attempts=1)) as response:
-            return response.status in (200, 401) and origin(response.url)[0] == "http"
-    except TransferError:
-        return False
+    """Whether a registry answers plain http as registries do, be it that it is in trouble at the moment (429, 5xx).
+
+    A redirect to https says that it would rather not, 400 is what servers of https say. Some of these just close the
+    connection, as one that breaks does: so it is asked again, unless it does speak https.
+    """
+    for scheme in ("http", "https", "http"):
+        with (
+            suppress(TransferError),
+            transport.send(Request(method="GET", url=_base(scheme, reference), attempts=1)) as response,
+        ):
+            known = response.status in _SPOKEN or response.status >= 500
+            return known and origin(response.url)[0] == "http"
+    return False
 
 
 def check(

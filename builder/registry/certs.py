@@ -8,7 +8,6 @@ not verified; mirrors and rewritten names are not followed.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,10 +54,16 @@ def allows_plain_http(reference: Reference, files: Iterable[Path]) -> bool:
 
 def _registries(path: Path) -> Iterator[dict[str, Any]]:
     try:
-        tables = tomllib.loads(path.read_text()).get("registry", [])
+        text = path.read_text()
     except (FileNotFoundError, NotADirectoryError):
         return
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
+        raise HostError("cannot read the registries' configuration", at=str(path), because=str(error)) from error
+    import tomllib  # noqa: PLC0415 (most hosts have no such file)
+
+    try:
+        tables = tomllib.loads(text).get("registry", [])
+    except tomllib.TOMLDecodeError as error:
         raise HostError("cannot read the registries' configuration", at=str(path), because=str(error)) from error
     yield from (table for table in tables if isinstance(table, dict))
 

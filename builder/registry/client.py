@@ -9,27 +9,30 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeVar, runtime_checkable
 from urllib.parse import urlencode
 
 from builder.oci.descriptor import INDEX, MANIFEST, SIZE_LIMIT, Descriptor, verified
 from builder.registry.advice import advice
-from builder.registry.auth import Account, Challenge, Token, authorize, scope_of
-from builder.registry.download import PARALLEL, RANGES, download
+from builder.registry.download import download, ranges_for
 from builder.registry.journal import Entry, Journal
-from builder.registry.probe import Finding, probe
+from builder.registry.opening import Opening
 from builder.registry.quirks import Facts, known_of
 from builder.registry.reference import Reference
-from builder.registry.refusal import refusal
-from builder.registry.upload import RESUMABLE, Action, Pushed, Session, upload
+from builder.registry.refusal import check_document, refusal
+from builder.registry.upload import JOURNALED, Action, Pushed, Session, opening, upload
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, TransferError
 from rootfs.ports import Request, Response, Store, Stored, Transport, Upload
 from rootfs.url import origin, redact
+
+if TYPE_CHECKING:
+    from builder.registry.auth import Account, Challenge, Token
+    from builder.registry.probe import Finding
 
 _ACCEPT = ", ".join(
     (
@@ -41,7 +44,18 @@ _ACCEPT = ", ".join(
 )
 _Access = Literal["pull", "push"]
 _T = TypeVar("_T")
+_AHEAD = 1 << 20  # bytes from which on an upload is worth a request that may be for nothing
+_CONNECTIONS = 6  # that are made early for a push, beside the two that ask what is there
+_STREAMS = 5  # that are made early for a pull, beside the one that asks for the manifest
 _LONG = 8 << 20  # bytes of a body that may take longer than what is left of a token's life
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A transport that can make connections before there is anything to send."""
+
+    def prepare(self, url: str, count: int) -> None:
+        """Begin with so many connections to the URL's host; nobody waits for them, and no failure is told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +109,7 @@ class Registry:
         self._note = note
         self._grants: dict[_Access, _Grant] = {}
         self._warned: set[str] = set()
-        self._fetching = 0
+        self._pushes = False
         self._last: tuple[Descriptor, bytes] | None = None
         self._learnt = Facts()
         self._lock = threading.Lock()
@@ -145,44 +159,56 @@ class Registry:
                 raise refusal(response, f"blob {descriptor.digest} from byte {offset}")
         return response
 
-    def fetch(self, descriptor: Descriptor, store: Store, *, advance: Callable[[int], None] | None = None) -> Stored:
+    def fetch(
+        self,
+        descriptor: Descriptor,
+        store: Store,
+        *,
+        advance: Callable[[int], None] | None = None,
+        together: Iterable[int] = (),
+    ) -> Stored:
         """The blob into the Store; a big one by several ranges at a time, going on where a killed process was.
 
-        `advance` is told the bytes as they come. IntegrityError when they are not the described ones.
+        `advance` is told the bytes as they come; `together` are the sizes of all blobs that are fetched at the same
+        time. IntegrityError when the bytes are not the described ones.
         """
-        with self._lock:
-            self._fetching += 1
-            ranges = max(1, min(RANGES, PARALLEL // self._fetching))
-        try:
-            return download(partial(self._get, descriptor), descriptor, store, advance, ranges=ranges)
-        finally:
-            with self._lock:
-                self._fetching -= 1
+        ranges = ranges_for(descriptor.size, together)
+        return download(partial(self._get, descriptor), descriptor, store, advance, ranges=ranges)
 
     def put(self, descriptor: Descriptor, body: Upload, *, mount_from: Iterable[str] = ()) -> Action:
         """Have the blob in the repository; see `upload`."""
         return self.upload(descriptor, body, mount_from=mount_from).action
 
-    def upload(self, descriptor: Descriptor, body: Upload, *, mount_from: Iterable[str] = ()) -> Pushed:
+    def upload(
+        self, descriptor: Descriptor, body: Upload, *, mount_from: Iterable[str] = (), is_new: bool = False
+    ) -> Pushed:
         """Have the blob in the repository: it is there, it is mounted from one of `mount_from` or another one that is
         known to have it, or it is uploaded. The body's stream must be able to seek.
 
-        TransferError when the registry refuses, or what breaks cannot be mended.
+        One that probably `is_new` there is looked for while its upload is opened. TransferError when the registry
+        refuses, or what breaks cannot be mended.
         """
-        digest = descriptor.digest
+        digest, facts = descriptor.digest, self.facts
         with self._session(descriptor) as entry:
             known = self._journal.repositories(self.name, digest) if self._journal else ()
             sources = dict.fromkeys((*mount_from, *known))
+            sources.pop(self.reference.repository, None)
             dialogue = upload(
                 self._base,
                 digest,
                 body,
                 record=_Record(self, digest, entry),
-                facts=self.facts,
-                mount_from=[source for source in sources if source != self.reference.repository],
+                facts=facts,
+                mount_from=tuple(sources),
                 chunked=entry is not None,
             )
-            pushed = self.hold(dialogue, "push")
+            is_new = is_new and descriptor.size >= _AHEAD and self.reference.repository not in known
+            if is_new and not (entry and entry.resume()):
+                first = opening(self._base, digest, facts, tuple(sources))
+                with Opening(partial(self._send, access="push"), first) as ahead:
+                    pushed = _hold(dialogue, ahead.send)
+            else:
+                pushed = self.hold(dialogue, "push")
         if self._journal:
             self._journal.seen(self.name, digest, self.reference.repository)
         return pushed
@@ -194,6 +220,8 @@ class Registry:
 
     def probe(self, *, write: bool) -> tuple[Finding, ...]:
         """Try what the registry can, and learn it; see `probe`."""
+        from builder.registry.probe import probe  # noqa: PLC0415 (of no other use)
+
         record = _Record(self, Digest.of(b""), None)
         findings = self.hold(probe(self._base, write=write, record=record), "push" if write else "pull")
         for finding in findings:
@@ -203,6 +231,23 @@ class Registry:
     def hold(self, dialogue: Generator[Request, Response, _T], access: _Access) -> _T:
         """Send what a dialogue yields, with the secret where it may have it; its result."""
         return _hold(dialogue, lambda request: self._send(request, access))
+
+    def will_push(self, blobs: Sequence[Descriptor]) -> None:
+        """What follows is the push of an image with these blobs: one token that is good for all of it is asked for, and
+        where the image seems to be new, connections are made while the registry is asked what it has."""
+        self._pushes = True
+        largest = max(blobs, key=lambda blob: blob.size, default=None)
+        known = self._journal.repositories(self.name, largest.digest) if self._journal and largest else ()
+        if isinstance(self._transport, Prepares) and self.reference.repository not in known:
+            wanted = sum(2 if blob.size >= _AHEAD else 1 for blob in blobs)
+            self._transport.prepare(self._base, min(wanted, _CONNECTIONS))
+
+    def will_pull(self) -> Self:
+        """Itself. What follows is the pull of an image: connections for its blobs are made while its manifest is asked
+        for."""
+        if isinstance(self._transport, Prepares):
+            self._transport.prepare(self._base, _STREAMS)
+        return self
 
     def learn(self, facts: Facts) -> None:
         """The registry showed what it can; kept for the next time."""
@@ -217,7 +262,7 @@ class Registry:
             self._journal.not_seen(self.name, digest, repository)
 
     def _session(self, descriptor: Descriptor) -> AbstractContextManager[Entry | None]:
-        if self._journal is None or descriptor.size < RESUMABLE:
+        if self._journal is None or descriptor.size < JOURNALED:
             return nullcontext()
         return self._journal.session(self.name, self.reference.repository, descriptor.digest)
 
@@ -255,6 +300,7 @@ class Registry:
         with self._send(self._manifest("GET", name), "pull") as response:
             if response.status != 200:
                 raise refusal(response, f"manifest {name}")
+            check_document(response)
             data = response.read(SIZE_LIMIT + 1)
             told = response.headers.get("docker-content-digest")
             media_type = response.headers.get("content-type", "").partition(";")[0].strip()
@@ -295,14 +341,28 @@ class Registry:
         if origin(request.url) != self._origin:
             return self._transport.send(request)
         is_long = isinstance(request.body, Upload) and request.body.size >= _LONG
+        wanted, access = access, "push" if self._pushes else access
         token = self._token(access, is_long=is_long)
         response = self._transport.send(_bearing(request, token))
         is_shared = True
         while response.status == 401 and is_shared:
+            from builder.registry.auth import Challenge  # noqa: PLC0415 (not every registry asks)
+
             with response:
                 challenges = Challenge.parse(response.headers.get("www-authenticate", ""))
-            token, is_shared = self._renewed(access, challenges, token)
+            try:
+                token, is_shared = self._renewed(access, challenges, token)
+            except TransferError:
+                if access == wanted:
+                    raise
+                self._pushes, access = False, wanted  # who may only read is told what is there
+                token, is_shared = self._renewed(access, challenges, None)
             response = self._transport.send(_bearing(request, token))
+        if response.status == 401 and token and token.source:
+            with response:
+                error = refusal(response, "an account")
+            error.because = f"{error.because} (with the account of {token.source})"
+            raise error
         self._warn(response)
         return response
 
@@ -335,6 +395,8 @@ class Registry:
             return grant.token, is_shared
 
     def _authorize(self, access: _Access, challenges: tuple[Challenge, ...]) -> _Grant:
+        from builder.registry.auth import authorize, scope_of  # noqa: PLC0415
+
         began = self._clock()
         dialogue = authorize(
             challenges,

@@ -36,6 +36,8 @@ class Place:
         bare = text.removeprefix("https://").removesuffix("/")
         host, _, path = bare.partition("/")
         hint = "write the host alone, as in registry.example.org or localhost:5000"
+        if "@" in text:
+            raise UsageError("a registry's host holds no user and no password", hint="say --username NAME")
         if bare.startswith("http://"):
             raise UsageError(f"not a registry's host: {text!r:.100}", hint=f"{hint}, and --plain-http if it must be")
         if not (host == "localhost" or "." in host or ":" in host):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from contextlib import suppress
 
 from builder.registry.auth import Credentials
@@ -53,6 +52,8 @@ def _program(name: str) -> str:
 
 def _run(name: str, verb: str, told: bytes, patience: float) -> tuple[int, bytes]:
     """Exit status and stdout; a helper that takes too long is ended, with all it started."""
+    import subprocess  # noqa: PLC0415 (few have a helper, and fewer runs ask it)
+
     program = _program(name)
     try:
         process = subprocess.Popen(

@@ -10,16 +10,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from builder.registry.quirks import Facts
 from builder.registry.upload import Session
 from rootfs.digest import Digest
 from rootfs.errors import OcibuildError
-from rootfs.files import unfinished
+from rootfs.files import locked, unfinished
 
 SESSION_LIFE = 6 * 86400.0
 """Seconds. Registries throw away what was uploaded in parts after a week or less."""
@@ -43,18 +41,14 @@ class Journal:
         """The upload of one blob to one repository; None while another process is at the same."""
         name = Digest.of_value([registry, repository, str(digest)]).hex
         directory = self._place / "uploads"
-        lock = FileLock(directory / f"{name}.lock", mode=0o600)
-        with suppress(Timeout, OSError):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-        if not lock.is_locked:
-            yield None
-            return
-        try:
-            self._sweep(directory)
-            yield Entry(self, f"uploads/{name}.json", {"registry": registry, "repository": repository})
-        finally:
-            lock.release()
+        with ExitStack() as stack:
+            is_ours = False
+            with suppress(OSError):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                is_ours = stack.enter_context(locked(directory / f"{name}.lock"))
+                self._sweep(directory)
+            about = {"registry": registry, "repository": repository}
+            yield Entry(self, f"uploads/{name}.json", about) if is_ours else None
 
     def repositories(self, registry: str, digest: Digest) -> tuple[str, ...]:
         """Repositories of the registry that had this blob, the latest first."""

@@ -91,7 +91,7 @@ def make_plan(graph: Graph, registry: Registry, standing: Standing, tags: Iterab
         for name, node in graph.nodes.items()
     ]
     moves = {tag: standing.tags[tag] != digest for tag in tags}
-    moves |= {tag: standing.tags[tag] != named for tag, named in graph.tagged.items()}
+    moves |= {tag: standing.moves(tag, named) for tag, named in graph.tagged.items()}
     return Plan(
         target=registry.reference.name,
         digest=digest,

@@ -18,6 +18,8 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?\Z")
 _LONGEST_NAME = 255
+_LAST_PORT = 65535
+_ACCOUNT = re.compile(r"(?:[a-z]+://)?[^/@:]+:.*@(?!sha(?:256|512):)(?P<host>localhost|[^/@]*[.:][^/@]*)/")
 _SCHEMES = ("https:", "http:", "oci:")  # of other programs, which write host and repository after them
 
 SCHEME = "docker://"
@@ -41,6 +43,13 @@ def is_loopback(host: str) -> bool:
         return ip_address(name).is_loopback
     except ValueError:
         return name.lower() == "localhost"
+
+
+def refuse_account(text: str) -> None:
+    """UsageError for `user:password@host/repository`, as which no reference is written; it does not repeat them."""
+    if found := _ACCOUNT.match(text):
+        hint = f"leave them out, and log in: `ocibuild login {found['host']}`"
+        raise UsageError("a reference holds no user and no password", hint=hint)
 
 
 def _names_host(text: str) -> bool:
@@ -71,6 +80,9 @@ class Reference:
             scheme = self.host in _SCHEMES and self.repository.startswith("/")
             hint = "leave out what is before the host: registry.example.org/python:3.14" if scheme else None
             raise UsageError(f"not a registry's host: {self.host!r:.100}", hint=hint)
+        port = self.host.rpartition(":")[2]
+        if port.isdecimal() and not 0 < int(port) <= _LAST_PORT:
+            raise UsageError(f"not a port: {port}", at=self.host)
         if not _REPOSITORY.match(self.repository) or len(self.name) > _LONGEST_NAME:
             hint = "lower-case letters and digits, with . _ or - between them, and / between parts"
             raise UsageError(f"not a repository: {self.repository!r:.100}", at=str(self)[:200], hint=hint)
@@ -81,6 +93,7 @@ class Reference:
     @classmethod
     def parse(cls, text: str) -> Reference:
         """Read `[docker://]registry.example.org:5000/python:3.14@sha256:...`; UsageError for anything else."""
+        refuse_account(text)
         name, at, digest = text.removeprefix(SCHEME).partition("@")
         host, slash, path = name.partition("/")
         if not slash or not _names_host(host):

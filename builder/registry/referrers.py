@@ -10,9 +10,9 @@ there; what others wrote is kept as it is. `If-Match` is sent where there is an 
 from __future__ import annotations
 
 import json
-import random
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from builder.registry.listing import referrers
 from builder.registry.quirks import Facts
 from rootfs.digest import Digest, canonical_json
 from rootfs.errors import IntegrityError, TransferError
+from rootfs.hosts import by_chance
 
 COSIGN = ("sig", "att", "sbom")
 """The ends of the tags `sha256-<hex>.sig` and so on, in which cosign keeps what belongs to a manifest."""
@@ -75,10 +76,12 @@ def in_fallback(registry: Registry, subject: Digest) -> tuple[Descriptor, ...]:
 def tagged(registry: Registry, subject: Digest) -> tuple[Descriptor, ...]:
     """What cosign's tags hold about a manifest; each named by its tag (`ref.name`)."""
     found = []
-    for tag in cosign_tags(subject):
-        if registry.head_manifest(tag) is not None:
-            descriptor, _ = registry.get_manifest(tag)
-            found.append(replace(descriptor, annotations={REF_NAME: tag}))
+    tags = cosign_tags(subject)
+    with ThreadPoolExecutor(len(tags)) as pool:
+        asked = list(pool.map(registry.head_manifest, tags))
+    for tag in (tag for tag, digest in zip(tags, asked, strict=True) if digest is not None):
+        descriptor, _ = registry.get_manifest(tag)
+        found.append(replace(descriptor, annotations={REF_NAME: tag}))
     return tuple(found)
 
 
@@ -89,7 +92,7 @@ def enlist(
     *,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
-    jitter: Callable[[], float] = random.random,
+    jitter: Callable[[], float] = by_chance,
 ) -> bool:
     """Have these listed in the fallback tag of their subject, beside what is; False when they were before.
 

@@ -13,8 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, cast
 
-from builder.oci.descriptor import REF_NAME, SIZE_LIMIT, Descriptor, verified
-from builder.oci.flatten import Fetch
+from builder.oci.descriptor import REF_NAME, SIZE_LIMIT, Descriptor, Fetch, verified
 from builder.oci.manifest import Index, Manifest, parse
 from builder.oci.mediatypes import DOCUMENTS, FOREIGN
 from builder.registry.client import Registry
@@ -204,7 +203,11 @@ class _Read:
         node = Node(descriptor=plain, data=data, content=content, subject=subject_of(data))
         if not self._referrers:
             return node, (), ()
-        return node, tuple(self._source.attached(wanted.digest)), tuple(self._source.tagged(wanted.digest))
+        if self._source.registry is None:
+            return node, tuple(self._source.attached(wanted.digest)), tuple(self._source.tagged(wanted.digest))
+        with ThreadPoolExecutor(1) as pool:
+            named = pool.submit(self._source.tagged, wanted.digest)
+            return node, tuple(self._source.attached(wanted.digest)), tuple(named.result())
 
 
 def _held(source: Source, nodes: Mapping[Digest, Node]) -> dict[Digest, Descriptor]:

@@ -1,9 +1,10 @@
 """Transfer: an image or index, and all that is attached to it, into a repository: children first and tags last
 (distribution-spec 1.1, "Pushing an Image").
 
-Law: decides the order and what is done in parallel; knows nothing of HTTP. Small blobs go first, so that manifests can
-follow while big ones are under way. A tag moves only when all it stands for is there and was read back, and what the
-registry then has under it is compared with what was pushed. No referrer is lost without a word.
+Law: decides the order and what is done in parallel; knows nothing of HTTP. The largest blob begins, then come the small
+ones, so that manifests can follow while big ones are under way. A tag moves only when all it stands for is there and
+was read back, and what the registry then has under it is compared with what was pushed. No referrer is lost without a
+word.
 """
 
 from __future__ import annotations
@@ -69,6 +70,20 @@ class Outcome:
         return (*self.blobs, *self.manifests)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """Uploads that began before the push they belong to: what became of each, or None where the push has to see to it
+    itself. `stop` ends them, and the push."""
+
+    uploads: Mapping[Digest, Future[Transfer | None]]
+    stop: threading.Event
+
+    def upload(self, digest: Digest) -> Transfer | None:
+        """What became of one, when it has ended; None as well when there was none."""
+        future = self.uploads.get(digest)
+        return future.result() if future else None
+
+
 def push(
     store: Store,
     manifest: Descriptor,
@@ -84,17 +99,28 @@ def push(
 
 
 def send(
-    graph: Graph, source: Source, registry: Registry, tags: Sequence[str], reporter: Reporter, *, check: bool = False
+    graph: Graph,
+    source: Source,
+    registry: Registry,
+    tags: Sequence[str],
+    reporter: Reporter,
+    *,
+    check: bool = False,
+    earlier: Earlier | None = None,
 ) -> Outcome:
     """Have all of a graph in the repository, then set the tags of its root.
 
-    What is there is not sent; with `check` every blob is asked for, also of manifests that are there. UsageError for a
-    bad tag, before any request; IntegrityError when the registry ends up with something else, or without what is
-    attached; TransferError when it refuses, or cannot be reached.
+    What is there is not sent; with `check` every blob is asked for, also of manifests that are there. What `earlier`
+    has under way is waited for. UsageError for a bad tag, before any request; IntegrityError when the registry ends up
+    with something else, or without what is attached; TransferError when it refuses, or cannot be reached.
     """
     began = time.monotonic()
+    earlier = earlier or Earlier(uploads={}, stop=threading.Event())
+    registry.will_push([blob for digest, blob in graph.held.items() if digest not in earlier.uploads])
     standing = survey(graph, registry, tags, check=check)
-    sending = _Sending(graph=graph, source=source, registry=registry, reporter=reporter, standing=standing)
+    sending = _Sending(
+        graph=graph, source=source, registry=registry, reporter=reporter, standing=standing, earlier=earlier
+    )
     sending.run()
     moved = sending.tag(tags)
     return Outcome(
@@ -120,14 +146,20 @@ class _Sending:
     registry: Registry
     reporter: Reporter
     standing: Standing
-    stop: threading.Event = field(default_factory=threading.Event)
+    earlier: Earlier
     done: dict[Digest, Transfer] = field(default_factory=dict)
     acknowledged: set[Digest] = field(default_factory=set)
     turns: dict[Digest | None, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
 
+    @property
+    def _is_new(self) -> bool:
+        """Whether the repository seems to have nothing of it."""
+        return not self.standing.there and not any(self.standing.tags.values())
+
     def blob(self, digest: Digest) -> Transfer:
         """What became of a blob; one that was not looked for is there."""
-        return self.done.get(digest) or Transfer(descriptor=self.graph.held[digest], action=Action.EXISTS)
+        known = Transfer(descriptor=self.graph.held[digest], action=Action.EXISTS)
+        return self.done.get(digest) or self.earlier.upload(digest) or known
 
     def node(self, digest: Digest) -> Transfer:
         """What became of a manifest."""
@@ -139,7 +171,7 @@ class _Sending:
         tasks: dict[_Key, Callable[[], None]] = {}
         before: dict[_Key, list[_Key]] = {}
         blobs = {blob.digest: blob for node in self.standing.needed for blob in self.graph.blobs(node)}
-        for blob in sorted(blobs.values(), key=lambda one: (one.size > MIB, -one.size if one.size > MIB else one.size)):
+        for blob in _first_to_last(blobs.values()):
             tasks["blob", blob.digest] = partial(self._push_blob, blob)
         for node in self.standing.needed:
             digest = node.descriptor.digest
@@ -152,11 +184,11 @@ class _Sending:
             if unlisted := self.standing.unlisted(subject):
                 tasks["list", subject] = partial(self._list, subject, unlisted)
                 before["list", subject] = [("node", one.digest) for one in unlisted]
-        _in_order(tasks, before, self.stop)
+        _in_order(tasks, before, self.earlier.stop)
 
     def tag(self, tags: Sequence[str]) -> dict[str, bool]:
         """Set the tags that stand for something else; whether each was moved. What cosign tagged comes first."""
-        named = [(name, digest) for name, digest in self.graph.tagged.items() if self.standing.tags[name] != digest]
+        named = [(name, digest) for name, digest in self.graph.tagged.items() if self.standing.moves(name, digest)]
         each(lambda pair: self._set(pair[0], self.graph.nodes[pair[1]]), named)
         root = self.graph.root
         moved = [name for name in dict.fromkeys(tags) if self.standing.tags[name] != root.descriptor.digest]
@@ -183,9 +215,15 @@ class _Sending:
 
     def _push_node(self, node: Node) -> None:
         began, digest = time.monotonic(), node.descriptor.digest
-        with self.turns[node.subject] if node.subject else nullcontext():  # olareg 0.2 loses one of two at a time
-            if self._put(digest, node).lists:
-                self.acknowledged.add(digest)
+        try:
+            with self.turns[node.subject] if node.subject else nullcontext():  # olareg 0.2 loses one of two at a time
+                if self._put(digest, node).lists:
+                    self.acknowledged.add(digest)
+        except TransferError as error:
+            if node not in self.graph.closure(self.graph.root):
+                rest = "it is attached to the image: --no-referrers leaves that behind"
+                error.hint = f"{error.hint}; {rest}" if error.hint else rest
+            raise
         _read_back(digest, digest, self.registry)
         self.done[digest] = Transfer(
             descriptor=node.descriptor,
@@ -195,25 +233,22 @@ class _Sending:
         )
 
     def _push_blob(self, blob: Descriptor) -> None:
-        began = time.monotonic()
+        sent = self.earlier.upload(blob.digest)
+        if sent is not None and self.registry.exists(blob):  # what no manifest wants may be collected after a while
+            self.done[blob.digest] = sent
+            return
         source = self.source.registry
         same = source is not None and source.name == self.registry.name
         known = [source.reference.repository] if source and same else []
         body = self.source.body(blob)
         try:
-            done = push_blob(blob, body, self.registry, self.reporter, self.stop, mount_from=known)
+            self.done[blob.digest] = push_blob(
+                blob, body, self.registry, self.reporter, self.earlier.stop, mount_from=known, is_new=self._is_new
+            )
         except TransferError:
-            for _ in () if source or self.stop.is_set() else self.source.fetch(blob):
+            for _ in () if source or self.earlier.stop.is_set() else self.source.fetch(blob):
                 pass  # IntegrityError when the blob is damaged here, which is why it was not taken
             raise
-        self.done[blob.digest] = Transfer(
-            descriptor=blob,
-            action=done.action,
-            bytes=done.bytes,
-            again=done.again,
-            resumed=done.resumed,
-            seconds=time.monotonic() - began,
-        )
 
     def _list(self, subject: Digest, unlisted: Sequence[Descriptor]) -> None:
         """See that the repository lists these; where it does not do so by itself, in the fallback tag."""
@@ -235,6 +270,16 @@ class _Sending:
             )
 
 
+def _first_to_last(blobs: Iterable[Descriptor]) -> list[Descriptor]:
+    """The largest, which takes longest, then the small ones, which manifests may wait for, then all others."""
+    largest = max(blobs, key=lambda one: one.size, default=None)
+
+    def turn(one: Descriptor) -> tuple[bool, bool, int]:
+        return one is not largest, one.size > MIB, -one.size if one.size > MIB else one.size
+
+    return sorted(blobs, key=turn)
+
+
 def push_blob(
     blob: Descriptor,
     body: Upload,
@@ -243,21 +288,34 @@ def push_blob(
     stop: threading.Event,
     *,
     mount_from: Iterable[str] = (),
+    task: str | None = None,
+    is_new: bool = False,
 ) -> Transfer:
-    """Have one blob in the repository, and say how it goes; `stop` ends it."""
-    task = f"push {blob.digest.hex[:12]}"
+    """Have one blob in the repository, and say how it goes, by the name of `task`; `stop` ends it.
+
+    See `Registry.upload`.
+    """
+    task = task or f"push {blob.digest.hex[:12]}"
+    began = time.monotonic()
     reporter.begin(task, blob.size)
     meter = _Meter(lambda amount: reporter.advance(task, amount), stop)
     metered = Upload(open=lambda: cast(BinaryIO, _Metered(body.open(), meter)), size=blob.size)
     result = "failed"
     try:
-        pushed = registry.upload(blob, metered, mount_from=mount_from)
+        pushed = registry.upload(blob, metered, mount_from=mount_from, is_new=is_new)
         result = f"resumed at {pushed.resumed / 1e6:.1f} MB" if pushed.resumed else str(pushed.action)
     finally:
         reporter.finish(task, result)
     sent = blob.size - pushed.resumed if pushed.action is Action.UPLOADED else 0
     again = max(0, meter.read - sent)
-    return Transfer(descriptor=blob, action=pushed.action, bytes=sent, again=again, resumed=pushed.resumed)
+    return Transfer(
+        descriptor=blob,
+        action=pushed.action,
+        bytes=sent,
+        again=again,
+        resumed=pushed.resumed,
+        seconds=time.monotonic() - began,
+    )
 
 
 def each(verb: Callable[[_T], None], items: Sequence[_T]) -> None:

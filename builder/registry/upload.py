@@ -29,7 +29,10 @@ from rootfs.url import join, origin, redact, without_user
 
 RESUMABLE = 32 * MIB
 """From this size on a blob is sent in chunks, so that a process that was killed loses one chunk at most."""
+JOURNALED = 4 * MIB
+"""From this size on the session is written down: many registries keep what came of a body that broke off."""
 _SMALLEST, _SMALL, _LARGEST = MIB, 16 * MIB, 64 * MIB
+_CHUNKS = 5  # each costs the registry a sync of its disk
 _USEFUL = 8 * MIB  # smaller chunks cost more in round trips than resuming saves
 _CREDIT = 5
 _STEPS = 16
@@ -101,6 +104,20 @@ def upload(
     return (yield from ladder.climb())
 
 
+def opening(repository: str, digest: Digest, facts: Facts, mount_from: Sequence[str]) -> Request:
+    """The request that `upload` sends next for a blob that is not there, and for which no session is to be resumed."""
+    if mount_from and facts.mount is not False:
+        return _mounting(repository, digest, mount_from[0])
+    if facts.anonymous_mount is not False:
+        return _mounting(repository, digest, None)
+    return Request(method="POST", url=f"{repository}/blobs/uploads/")
+
+
+def _mounting(repository: str, digest: Digest, source: str | None) -> Request:
+    query = {"mount": str(digest)} | ({"from": source} if source else {})
+    return Request(method="POST", url=f"{repository}/blobs/uploads/?{urlencode(query)}")
+
+
 class _Ladder:
     """Where one upload stands."""
 
@@ -122,6 +139,7 @@ class _Ladder:
         self._facts = facts
         self._mount_from: tuple[str, ...] | None = tuple(mount_from)
         self._chunk = _chunk(body.size, facts, chunked=chunked)
+        self._kept = chunked and facts.chunks is not False
         self._minimum = 0
         self._session: Session | None = None
         self._mended = False
@@ -270,8 +288,7 @@ class _Ladder:
 
     def _post_mount(self, source: str | None) -> Generator[Request, Response, int]:
         """Ask for a mount. 201: there it is. 202: it is not, and a session has begun. Else: no."""
-        query = {"mount": str(self._digest)} | ({"from": source} if source else {})
-        response = yield Request(method="POST", url=f"{self._repository}/blobs/uploads/?{urlencode(query)}")
+        response = yield _mounting(self._repository, self._digest, source)
         if response.status == 202:
             self._open(response)
         return response.status
@@ -282,7 +299,7 @@ class _Ladder:
         if self._chunk:
             self._chunk = max(self._chunk, self._minimum)
         self._session = Session(location=location(response, None))
-        if self._chunk:
+        if self._chunk or self._kept:
             self._record.reached(self._session)
 
     # Sending
@@ -319,6 +336,9 @@ class _Ladder:
         if offset is None:
             offset = session.offset + amount
         now = Session(location=location(response, session), offset=offset)
+        if not session.offset < offset <= session.offset + amount:  # zot 1.4.3 tells of the chunk alone
+            now = (yield from self._status(now)) or now
+            offset = now.offset
         if session.offset < offset <= session.offset + amount:
             self._session = now
             self._forward(offset)
@@ -394,7 +414,7 @@ def _chunk(size: int, facts: Facts, *, chunked: bool) -> int | None:
         return limit
     if not chunked or size < RESUMABLE or limit < _USEFUL:
         return None
-    return min(limit, max(_SMALL, size // _STEPS))
+    return min(limit, max(_SMALL, size // _CHUNKS))
 
 
 def acknowledged(response: Response) -> int | None:

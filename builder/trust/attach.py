@@ -14,7 +14,7 @@ from pathlib import Path
 
 from builder.oci.config import rfc3339
 from builder.oci.descriptor import EMPTY, INDEX, MANIFEST, REF_NAME, SIZE_LIMIT, Descriptor, verified
-from builder.oci.layout import is_attached, read_layout, referrers_tag, relist
+from builder.oci.layout import is_attached, read_layout, referrers_tag, revise
 from builder.oci.manifest import Index, Manifest
 from builder.oci.mediatypes import INDEXES, MANIFESTS
 from rootfs.digest import Digest
@@ -77,13 +77,18 @@ def attach(layout: Path, artifacts: Sequence[Descriptor], store: Store) -> None:
     What others attached stays.
     """
     subjects = {one.digest: _subject(Manifest.parse(read_blob(store, one.digest)), one) for one in artifacts}
-    gone = _outdated(layout, {(subjects[one.digest], _kind(one)) for one in artifacts}) - subjects.keys()
-    listings = []
-    for subject in dict.fromkeys(subjects.values()):
-        new = (one for one in artifacts if subjects[one.digest] == subject)
-        old = (one for one in attached_to(layout, subject) if one.digest not in gone)
-        listings.append(_listing(subject, (*old, *new), store))
-    relist(layout, store, add=[*artifacts, *listings], drop=gone)
+
+    def revision() -> tuple[Sequence[Descriptor], AbstractSet[Digest]]:
+        gone = _outdated(layout, {(subjects[one.digest], _kind(one)) for one in artifacts}) - subjects.keys()
+        listings = []
+        for subject in dict.fromkeys(subjects.values()):
+            new = (one for one in artifacts if subjects[one.digest] == subject)
+            old = (one for one in attached_to(layout, subject) if one.digest not in gone)
+            listings.append(_listing(subject, (*old, *new), store))
+        return [*artifacts, *listings], gone
+
+    read_layout(layout)  # what is none is not made one
+    revise(layout, store, revision)
 
 
 def _outdated(layout: Path, replaced: AbstractSet[_What]) -> set[Digest]:

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from builder.images import OpenedImage, open_image
+from builder.finding import stored_image
+from builder.images import OpenedImage, open_found
 from builder.lock import Lock
 from builder.oci.descriptor import Descriptor
 from builder.plan import make_plan
@@ -29,7 +30,7 @@ _REVISION = 2  # raise it when the documents come to say something else
 def attest(
     image: Descriptor, at: str, recipe: Recipe, lock: Lock, tools: Tools, *, overrides: Sequence[str] = ()
 ) -> tuple[Descriptor, ...]:
-    """Have the artifacts of a built image in the store; `at` is where it can be opened."""
+    """Have the artifacts of an image of the store there, too; `at` is what the user calls it."""
     question = {
         "kind": "attest",
         "revision": _REVISION,
@@ -45,7 +46,7 @@ def attest(
         return kept
     task = "describe the image"
     tools.reporter.begin(task)
-    documents = _documents(open_image(at, tools), recipe, lock, tools, overrides)
+    documents = _documents(open_found(stored_image(image, tools.store, at), tools), recipe, lock, tools, overrides)
     made = tuple(artifact(one, image, tools.store, created=lock.epoch) for one in documents)
     kept_as = tools.store.put([canonical_json([one.to_dict() for one in made])]).digest
     tools.store.link(key, kept_as, Origin(kind="attest", title=at))

@@ -18,7 +18,7 @@ from rootfs.debian.index import PackageIndex
 from rootfs.debian.marking import Chosen, Marking
 from rootfs.debian.offers import ASKED, DEPENDS, Offers, Wish
 from rootfs.debian.package import Package
-from rootfs.debian.relation import Relation, parse_relations
+from rootfs.debian.relation import Clause, Relation, parse_relations
 from rootfs.debian.search import chain, search
 from rootfs.debian.version import Version
 from rootfs.errors import IntegrityError, RecipeError, ResolveError
@@ -158,14 +158,24 @@ def _flagged(package: Package) -> Wish:
     return Wish(clause=(Relation(name=package.name),), field="Protected")
 
 
-def _wishes(offers: Offers, text: str) -> Iterator[Wish]:
-    """A wish as clauses; the version or suite it names becomes the candidate."""
+def check_wish(text: str) -> None:
+    """RecipeError for what is no wish for packages, whatever packages there are."""
+    _parsed(text)
+
+
+def _parsed(text: str) -> tuple[re.Match[str] | None, Version | None, tuple[Clause, ...]]:
+    """The name with a version or a suite, that version, or else relations."""
     match = _PINNED.match(text)
     try:
         version = Version.parse(match["version"]) if match and match["version"] else None
-        clauses = () if match else parse_relations(text)
+        return match, version, () if match else parse_relations(text)
     except IntegrityError as error:
         raise RecipeError(f"not a wish for a package: {text}", hint=_FORMS) from error
+
+
+def _wishes(offers: Offers, text: str) -> Iterator[Wish]:
+    """A wish as clauses; the version or suite it names becomes the candidate."""
+    match, version, clauses = _parsed(text)
     if match and version:
         yield _version(offers, text, match["name"], version)
     elif match:

@@ -126,17 +126,31 @@ def nothing_leaks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[No
     """A test whose module knows the registries' password leaves it in no file but those that keep accounts."""
     yield
     if getattr(request.module, "PASSWORD", None) == PASSWORD:
-        planted = Planted()
-        planted.account(USER, PASSWORD)
+        planted = _everything_planted()
         kept = [path for name in ACCOUNT_FILES for path in tmp_path.rglob(name)]
         assert planted.in_files(tmp_path, kept) == []
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_log_tells(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nor is it in a log of any registry or proxy of the whole run, also of those that serve many tests."""
+    yield
+    planted = _everything_planted()
+    logs = (path for path in tmp_path_factory.getbasetemp().rglob("log") if path.is_file())
+    assert [path for path in logs if planted.in_data(path.read_bytes())] == []
+
+
+def _everything_planted() -> Planted:
+    planted = Planted()
+    planted.account(USER, PASSWORD)
+    return planted
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Report, Report]:
     """Neither do they print it."""
     report = yield
-    planted = Planted(password=PASSWORD)
+    planted = _everything_planted()
     if report.passed and planted.in_data("".join(text for _, text in report.sections).encode()):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid}: the password is in the captured output"

@@ -16,12 +16,13 @@ from packageurl import PackageURL
 from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
-from builder.app import Built, push_image, targets_of
+from builder.app import Built, push_image, references_of, targets_of
 from builder.cli import run
 from builder.oci.descriptor import Descriptor
 from builder.oci.layout import write_layout
 from builder.registry.client import Registry
 from builder.registry.reference import Reference
+from builder.target import Place
 from builder.tools import Tools
 from builder.trust.attach import Document, artifact, attach
 from rootfs.transport import HttpTransport
@@ -44,7 +45,9 @@ def built(place: Path) -> tuple[Built, Tools]:
     write_layout(place / "image", tools.store, image.descriptor, ref_name="1")
     made = tuple(artifact(one, image.descriptor, tools.store, created=0) for one in DOCUMENTS)
     attach(place / "image", made, tools.store)
-    return Built(layout=place / "image", tag="1", descriptor=image.descriptor, attached=made), tools
+    return Built(
+        place=Place(form="oci", path=place / "image"), tag="1", descriptor=image.descriptor, attached=made
+    ), tools
 
 
 def connect(reference: Reference) -> Registry:
@@ -93,7 +96,7 @@ def test_the_packages_are_those_that_dpkg_lists(
 def test_they_are_pushed_before_the_tag_is_set(peer: Callable[[str], str], tmp_path: Path) -> None:
     one, tools = built(tmp_path)
     with registry(peer("docker-registry"), tmp_path / "registry") as host:
-        push_image(one, targets_of(one.tag, [f"{host}/some/image:1"], connect), tools)
+        push_image(one, targets_of(one.tag, references_of([f"{host}/some/image:1"]), connect), tools)
         there = connect(Reference.parse(f"{host}/some/image:1"))
         for attached in one.attached:
             _, data = there.get_manifest(attached.digest)
@@ -108,7 +111,7 @@ def test_they_are_pushed_before_the_tag_is_set(peer: Callable[[str], str], tmp_p
 def test_a_registry_with_the_referrers_api_lists_them(peer: Callable[[str], str], tmp_path: Path) -> None:
     one, tools = built(tmp_path)
     with olareg(peer("olareg"), tmp_path / "registry") as host:
-        push_image(one, targets_of(one.tag, [f"{host}/some/image:1"], connect), tools)
+        push_image(one, targets_of(one.tag, references_of([f"{host}/some/image:1"]), connect), tools)
         url = f"http://{host}/v2/some/image/referrers/{one.descriptor.digest}"
         with urllib.request.urlopen(url) as answer:
             listed = json.load(answer)["manifests"]

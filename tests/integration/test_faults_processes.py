@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from tests.conformance.clients import ROOT, environment
 from tests.conformance.samples import Sample, make
-from tests.integration.test_registry_resume import stage
+from tests.integration.test_registry_resume import CHUNK, SLACK, stage
 from tests.peers.daemon import daemon, free_port
 from tests.peers.gate import gate
 from tests.peers.olareg import olareg
@@ -80,26 +81,35 @@ def test_two_pushers_of_one_tag(host: str, small: Sample, big: Sample, tmp_path:
 
 
 @contextmanager
-def at_port(program: str, place: Path, port: int) -> Iterator[None]:
-    """An olareg that comes back at the same port, with what it had."""
+def at_port(kind: str, program: str, place: Path, port: int) -> Iterator[None]:
+    """A registry that comes back at the same port, with what it had."""
     (place / "blobs").mkdir(parents=True, exist_ok=True)
     argv = [program, "serve", "--addr", "127.0.0.1", "--port", str(port), "--dir", str(place / "blobs")]
-    with daemon([*argv, "--gc-frequency=-1s"], port, place / "log"):
+    argv += ["--gc-frequency=-1s"]
+    if kind == "docker-registry":  # without a secret of its own: the state of an upload it began before is not its own
+        storage = {"filesystem": {"rootdirectory": str(place / "blobs")}}
+        config = {"version": "0.1", "storage": storage, "http": {"addr": f"127.0.0.1:{port}"}}
+        (place / "config.json").write_text(json.dumps(config))
+        argv = [program, "serve", str(place / "config.json")]
+    with daemon(argv, port, place / "log", scrub="REGISTRY_"):
         yield
 
 
-def test_a_registry_that_is_restarted_in_the_middle(peer: Callable[[str], str], big: Sample, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["olareg", "docker-registry"])
+def test_a_registry_that_is_restarted_in_the_middle(
+    kind: str, peer: Callable[[str], str], big: Sample, tmp_path: Path
+) -> None:
     """Its sessions are gone, which the push survives."""
-    program, port = peer("olareg"), free_port()
+    program, port, place = peer(kind), free_port(), tmp_path / kind
     name = f"localhost:{port}/team/app:v1"
     with gate(f"localhost:{port}") as way:
         way.holds = lambda piece, sent: sent > 20 * MIB
-        with at_port(program, tmp_path / "olareg", port):
+        with at_port(kind, program, place, port):
             process = start(tmp_path / "home", "push", f"{big.layout}:v1", name.replace(f"localhost:{port}", way.host))
             assert way.held.wait(60)
         way.holds = lambda piece, sent: False
         way.held.clear()
-        with at_port(program, tmp_path / "olareg", port):
+        with at_port(kind, program, place, port):
             way.cut()
             output, _ = process.communicate(timeout=120)
             assert process.returncode == 0, output
@@ -138,18 +148,24 @@ def test_a_full_disk_on_the_pulling_side(what: str, host: str, big: Sample, litt
     assert (layout / "blobs" / big.biggest.replace(":", "/")).read_bytes() == big.blobs[big.biggest]
 
 
-def test_ten_kills(host: str, tmp_path: Path) -> None:
-    """At random moments (a hundred: test_registry_resume, marker sweep); a rerun brings the rest, and all is whole."""
+def test_ten_kills(host: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """At random moments (a hundred: test_registry_resume, marker sweep); a rerun sends what is missing and no more."""
     random = Random(66)
+    lost = 2 * CHUNK if request.node.callspec.params["host"] == "zot" else 0  # its Range does not count what came first
     for number in range(2):
         blob = stage(tmp_path / str(number), (40 + number) * MIB)
-        for _ in range(5):
-            process = blob.start("push", host)
-            time.sleep(random.uniform(0.1, 0.7))
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-        assert blob.run("push", host)[0] in ("uploaded", "exists")
-        blob.read_from(host)
-        with gate(host) as way:  # and then there is nothing to send
-            assert blob.run("push", way.host)[0] == "exists"
+        with gate(host) as way:
+            for _ in range(5):
+                process = blob.start("push", way.host)
+                time.sleep(random.uniform(0.1, 0.7))
+                process.send_signal(signal.SIGKILL)
+                process.communicate()
+            time.sleep(0.3)  # the registry notices
+            way.sent = 0
+            action, resumed, _ = blob.run("push", way.host)
+            assert action in ("uploaded", "exists")
+            assert way.sent < (blob.blob.size - resumed if action == "uploaded" else 0) + lost + SLACK
+            way.sent = 0
+            assert blob.run("push", way.host)[0] == "exists"  # and then there is nothing to send
             assert way.sent < 64 << 10
+        blob.read_from(host)

@@ -16,6 +16,7 @@ import pytest
 from builder.app import find_recipe
 from builder.execute import execute
 from builder.lock import Lock
+from builder.oci.descriptor import REF_NAME
 from builder.oci.layer import Layer
 from builder.oci.layout import read_layout
 from builder.oci.manifest import Manifest
@@ -63,6 +64,25 @@ def test_skopeo_reads_it(image: Image, peer: Callable[[str], str]) -> None:
     assert seen["Digest"] == image.digest
     assert len(seen["Layers"]) == 3
     assert "PYTHON_VERSION=3.14.7" in seen["Env"]
+
+
+@pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
+def test_it_goes_straight_into_an_archive(image: Image, peer: Callable[[str], str], form: str) -> None:
+    tag = read_layout(image.layout).manifests[0].annotations[REF_NAME]
+    path = image.clone / f"dist/{form}.tar"
+    name = {"oci-archive": f"dist/{form}.tar", "docker-archive": f"dist/{form}.tar:wee:{tag}"}[form]
+    done = image.ocibuild("recipe", RECIPE, "--locked", "--output", f"{form}:dist/{form}.tar")
+    assert done.stdout == f"{name}@{image.digest}\n"
+    reference = {"oci-archive": f"{path}:{tag}", "docker-archive": f"{path}:wee:{tag}"}[form]
+    seen = [
+        json.loads(
+            subprocess.run(
+                [peer("skopeo"), "inspect", "--config", one], capture_output=True, text=True, check=True
+            ).stdout
+        )
+        for one in (f"{form}:{reference}", image.reference)
+    ]
+    assert seen[0] == seen[1]
 
 
 def test_umoci_unpacks_it(image: Image, peer: Callable[[str], str], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -85,10 +86,67 @@ def test_pack_check_extract_diff_inspect(
     assert json.loads(ocibuild("inspect", other, "--json"))["digest"]
 
 
+def test_inspect_fetches_no_layer_that_nobody_asks_for(
+    ocibuild: Ocibuild, pushed: str, peer: Callable[[str], str], tmp_path: Path
+) -> None:
+    config = json.loads(run(peer("crane"), "--insecure", "manifest", pushed))["config"]["digest"]
+    before = len(gets(tmp_path))
+    text = ocibuild("inspect", pushed)
+    value = json.loads(ocibuild("inspect", pushed, "--json"))
+    assert set(gets(tmp_path)[before:]) == {config}
+    assert "--packages, --files, --layers and --sizes fetch them" in text
+    assert [one["digest"] for one in value["layers"]] == layers(peer, pushed)
+    assert value["totals"]["files"] is None
+    assert value["attached"] == []
+    told = json.loads(run(peer("skopeo"), "inspect", "--tls-verify=false", f"docker://{pushed}"))
+    assert [value["digest"], value["created"], value["env"]] == [told["Digest"], told["Created"], told["Env"]]
+    held = json.loads(ocibuild("inspect", pushed, "--files", "--json"))
+    assert set(layers(peer, pushed)) <= set(gets(tmp_path))
+    assert [one["path"] for one in held["files"]] == ["etc", "etc/motd", "lib", "lib/big"]
+    assert held["totals"]["files"] == 2
+    run(peer("crane"), "--insecure", "validate", "--remote", pushed)
+
+
+def test_inspect_shows_what_is_attached(ocibuild: Ocibuild, pushed: str, peer: Callable[[str], str]) -> None:
+    ocibuild("copy", pushed, "oci:here:1")
+    ocibuild("sbom", "here:1", "--attach")
+    ocibuild("copy", "here:1", pushed)
+    types = {one["artifactType"] for one in json.loads(ocibuild("inspect", pushed, "--json"))["attached"]}
+    assert types
+    text = ocibuild("inspect", pushed)
+    assert all(kind in text.partition("== What is attached")[2] for kind in types)
+
+
+def test_a_layer_with_whiteouts_is_appended_as_crane_does(
+    ocibuild: Ocibuild, pushed: str, host: str, peer: Callable[[str], str], tmp_path: Path
+) -> None:
+    with tarfile.open(tmp_path / "layer.tar", "w") as layer:
+        for name in ("etc/.wh.motd", "lib/.wh..wh..opq", "lib/small"):
+            layer.addfile(tarfile.TarInfo(name))
+    ocibuild("mutate", pushed, "--append", "layer.tar", "--push", f"{host}/one:ours")
+    crane = (peer("crane"), "--insecure")
+    run(
+        *crane, "append", "--base", pushed, "--new_layer", str(tmp_path / "layer.tar"), "--new_tag", f"{host}/one:crane"
+    )
+    found = []
+    for tag in ("ours", "crane"):
+        run(*crane, "validate", "--remote", f"{host}/one:{tag}")
+        run(*crane, "export", f"{host}/one:{tag}", str(tmp_path / "all.tar"))
+        with tarfile.open(tmp_path / "all.tar") as all_files:
+            found.append({member.name.rstrip("/") for member in all_files if not member.isdir()})
+    assert found[0] == found[1]
+    assert "lib/small" in found[0]
+    assert not found[0] & {"etc/motd", "etc/.wh.motd"}
+    held = json.loads(ocibuild("inspect", f"{host}/one:ours", "--files", "--json"))
+    assert [one["path"] for one in held["files"]] == ["etc", "lib", "lib/small"]
+
+
 def test_layers_of_a_mutated_image_stay_where_they_are(
     ocibuild: Ocibuild, pushed: str, host: str, peer: Callable[[str], str], tmp_path: Path
 ) -> None:
-    words = ["--env", "A=2", "--append", "upper"]
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/x").write_bytes(b"x\n")
+    words = ["--env", "A=2", "--append", "more"]
     ocibuild("mutate", pushed, *words, "--push", f"{host}/one:2", "--push", f"{host}/other:2")
     before, after = layers(peer, pushed), layers(peer, f"{host}/one:2")
     assert after[:2] == before

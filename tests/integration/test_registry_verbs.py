@@ -196,6 +196,43 @@ def test_one_platform_is_copied_by_itself(plain: str, layout: Path, said: Said) 
     assert len(listed(said, f"{plain}/one:1")) == 1
 
 
+def test_some_platforms_are_an_index_of_their_own(
+    plain: str, modern: str, peer: Peer, layout: Path, said: Said, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Both of two are the very index; two of three are another one, which peers read."""
+    root = digest_of(layout)
+    both = ["--platform", "linux/arm64", "--platform", "amd64"]
+    assert said("push", str(layout), f"{plain}/some:2", *both).endswith(root)
+    store = DiskStore(tmp_path / "made")
+    layer = pack(Tree([file("s", b"s390x")]), store, created_by="", epoch=0)
+    third = assemble([layer], ImageConfig(platform=Platform(architecture="s390x"), created=0))
+    for document in (third.config, third.manifest):
+        store.put([document])
+    value = json.loads((layout / "blobs" / root.replace(":", "/")).read_text())
+    first = [Descriptor.from_dict(one) for one in value["manifests"]]
+    data = Index(manifests=(first[0], third.descriptor, first[1])).to_bytes()
+    store.put([data])
+    whole = Descriptor.of(INDEX, data)
+    write_layout(layout, store, whole, ref_name="3")
+    attach(layout, [artifact(SBOM, whole, store, created=0)], store)
+    assert said("push", f"{layout}:3", f"{plain}/some:3").endswith(str(whole.digest))
+    capfd.readouterr()
+    assert run(["copy", f"{plain}/some:3", f"{modern}/some:3", "--platform", "amd64,arm64", "--store", "store"]) == 0
+    line, notes = capfd.readouterr()
+    got = line.strip().rpartition("@")[2]
+    assert f"{got} is a new index, of linux/amd64, linux/arm64" in notes
+    assert f"left behind, as it is about all of {plain}/some:3@{whole.digest}: application/spdx+json" in notes
+    assert got == root  # of the same two entries, so whatever was attached to that one would fit
+    listed_by = json.loads(asked(peer("crane"), "manifest", "--insecure", f"{modern}/some:3"))
+    assert [one["digest"] for one in listed_by["manifests"]] == [one["digest"] for one in value["manifests"]]
+    for one in value["manifests"]:
+        assert len(listed(said, f"{modern}/some@{one['digest']}")) == 1
+    assert said("pull", f"{plain}/some:3", "oci:narrow:3", "--platform", "linux/amd64,linux/arm64").endswith(root)
+    errors = said("pull", f"{plain}/some:3", "oci:none:3", "--platform", "linux/amd64,linux/riscv64", fails=2)
+    assert "no image for linux/riscv64" in errors
+    assert "there is linux/amd64, linux/arm64, linux/s390x" in errors
+
+
 def test_a_plan_writes_nothing_and_a_receipt_says_what_was_done(plain: str, layout: Path, said: Said) -> None:
     target = f"{plain}/receipt:1"
     plan = json.loads(said("push", str(layout), target, "--plan", "--json"))[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ import pytest
 from tests.integration.test_oci_layout import run
 from tests.integration.test_pack_verb import LIMITS, facts, layer_of, ocibuild, podman, skopeo
 from tests.peers.registry import registry
+from tests.peers.sample import unpacked
 
 __all__ = ("podman",)  # a fixture
 pytestmark = pytest.mark.peer
@@ -29,29 +29,9 @@ TYPES = {"reg": "-", "dir": "d", "symlink": "l", "fifo": "p"}
 
 @pytest.fixture(scope="module")
 def tree(peer: Peer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root file system of busybox with a long name, a hard link, a file of three chunks and one with a hole."""
-    place = tmp_path_factory.mktemp("tree")
-    for name in ("bin", "etc", "var/empty", "deep/" + "/".join(["d" * 60] * 5)):
-        (place / name).mkdir(parents=True)
-    shutil.copyfile(peer("busybox"), place / "bin/busybox")
-    (place / "bin/busybox").chmod(0o4755)
-    (place / "bin/sh").symlink_to("busybox")
-    (place / "etc/motd").write_text("hello\n")
-    os.link(place / "etc/motd", place / "etc/issue")
-    (place / "etc/naïve").write_bytes(b"utf-8")
-    (place / "etc/empty").touch()
-    (place / "deep" / "/".join(["d" * 60] * 5) / "file").write_bytes(b"x" * 1025)
-    (place / "etc/large").write_bytes(b"".join(b"%d\n" % number for number in range(1_200_000)))
-    os.mkfifo(place / "var/pipe")
-    with (place / "var/sparse").open("wb") as stream:
-        stream.truncate(20_000_000)
-        stream.seek(10_000_000)
-        stream.write(b"island")
-    for path in place.rglob("*"):
-        if not path.is_symlink():
-            path.chmod(0o755 if path.is_dir() else stat.S_IMODE(path.stat().st_mode) | 0o644)
-        os.utime(path, (1_500_000_000, 1_500_000_000), follow_symlinks=False)
-    return place
+    """Also with a file of three chunks."""
+    large = b"".join(b"%d\n" % number for number in range(1_200_000))
+    return unpacked(tmp_path_factory.mktemp("tree"), peer("busybox"), {"etc/empty": b"", "etc/large": large})
 
 
 def packed(tree: Path, place: Path, compression: str) -> Path:

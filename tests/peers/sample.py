@@ -1,10 +1,15 @@
-"""A small image that has one of everything a layer can hold, for the peers to read; busybox is what runs in it."""
+"""A small image that has one of everything a layer can hold, for the peers to read, and a directory to pack; busybox is
+what runs in them.
+"""
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import stat
 import struct
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,3 +101,29 @@ def sample(store: Store, compression: str, *, portable: bool = False) -> tuple[I
     store.put([image.config])
     store.put([image.manifest])
     return image, image.descriptor
+
+
+def unpacked(place: Path, busybox: str, more: Mapping[str, bytes]) -> Path:
+    """A root file system in the directory `place`: busybox, what an archive finds hard (a long name, a hard link, a
+    pipe, a hole), and `more` files. Whoever makes it, under any umask, modes and times are the same.
+    """
+    deep = "deep/" + "/".join(["d" * 60] * 5)
+    for name in ("bin", "etc", "var/empty", deep):
+        (place / name).mkdir(parents=True)
+    shutil.copyfile(busybox, place / "bin/busybox")
+    (place / "bin/busybox").chmod(0o4755)
+    (place / "bin/sh").symlink_to("busybox")
+    contents = {"etc/motd": b"hello\n", "etc/naïve": b"utf-8", f"{deep}/file": b"x" * 1025, **more}
+    for name, content in contents.items():
+        (place / name).write_bytes(content)
+    os.link(place / "etc/motd", place / "etc/issue")
+    os.mkfifo(place / "var/pipe")
+    with (place / "var/sparse").open("wb") as stream:
+        stream.truncate(20_000_000)
+        stream.seek(10_000_000)
+        stream.write(b"island")
+    for path in place.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() else stat.S_IMODE(path.stat().st_mode) | 0o644)
+        os.utime(path, (1_500_000_000, 1_500_000_000), follow_symlinks=False)
+    return place

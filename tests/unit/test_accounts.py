@@ -13,7 +13,7 @@ import pytest
 
 from builder.login import all_places, log_in, log_out
 from builder.registry.access import Access
-from builder.registry.accounts import Given, GivenFile, Source, find, forget, keep, lookup, read_realms, write_realms
+from builder.registry.accounts import Given, GivenFile, Source, find, forget, keep, read_realms, write_realms
 from builder.registry.auth import Credentials, Secret
 from builder.registry.credentials import AuthFile, Place
 from builder.registry.helpers import fetch
@@ -166,7 +166,7 @@ def test_only_the_helper_of_the_host_is_asked_and_once(keyring: Path) -> None:
     (keyring / "r.example.org").write_text('{"Username": "me", "Secret": "hush"}')
     source = text({"credHelpers": {"r.example.org": "test", "other.example.org": "gone"}, "credsStore": "gone"})
     notes: list[str] = []
-    account = lookup(Place.of(Reference.parse("r.example.org/a/b")), [source], notes.append)
+    account = Access(sources=(source,)).account(Reference.parse("r.example.org/a/b"), notes.append)
     assert calls(keyring) == []
     assert account() == account() == ME
     assert calls(keyring) == ["get"]
@@ -401,3 +401,17 @@ def test_a_file_that_is_not_ours_to_read_is_told_and_passed_over(
     assert log_out(HERE, places, notes.append) == []
     assert all_places(places, notes.append) == []
     assert notes == [f"{tmp_path / 'auth.json'}: not ours to read, so what it holds is left alone"] * 3
+
+
+def test_an_auth_file_that_is_named_and_not_there_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    missing = tmp_path / "auth.json"
+    access = Access(sources=(missing,), named_file=missing)
+    reference = Reference.parse("registry.example.org/a")
+    account = access.account(reference, told.append)
+    assert account() is None
+    assert account() is None
+    assert told == [f"{missing}, which REGISTRY_AUTH_FILE names, is not there; going on without"]
+    missing.write_text("{}")
+    assert access.account(reference, told.append)() is None
+    assert len(told) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -64,6 +65,14 @@ def test_one_image_has_times_only() -> None:
     assert text.splitlines()[2] == "| go | 200 ms |"
     assert "mean" not in text
     assert "times as fast" not in text
+
+
+def test_what_ctrl_c_ended_says_so() -> None:
+    whole = report({"go": SECONDS["go"]}, "old", "new")
+    cut = replace(whole, measured=replace(whole.measured, complete=False))
+    assert "Interrupted: 1 of 3 results.\nTimes are medians of at most 2 rounds;" in to_markdown(cut)
+    assert "Interrupted" not in to_markdown(whole)
+    assert [to_dict(one)["complete"] for one in (whole, cut)] == [True, False]
 
 
 def test_json_holds_every_value() -> None:

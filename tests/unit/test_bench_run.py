@@ -115,6 +115,41 @@ def test_one_that_fails_later_loses_what_it_had(tmp_path: Path) -> None:
     assert measured.failures == (Failure(name="one", image="a", because="no result in 600 s"),)
 
 
+@pytest.mark.parametrize(
+    ("after", "rounds"),
+    [
+        (3, {"one": 1}),
+        (7, {"one": 1, "two_a": 1, "two_b": 1}),
+        (8, {"one": 2, "two_a": 1, "two_b": 1}),
+    ],
+)
+def test_ctrl_c_keeps_the_rounds_that_all_images_had(after: int, rounds: dict[str, int], tmp_path: Path) -> None:
+    measuring = 0
+
+    def play(command: Command) -> Played:
+        nonlocal measuring
+        measuring += bool(option(command, "worker-task"))
+        if measuring > after:
+            raise KeyboardInterrupt
+        return pyperf(command)
+
+    measured, _ = run(tmp_path, play, "a", "b")
+    assert not measured.complete
+    kept = {name: {len(cell) for cell in cells.values()} for name, cells in measured.seconds.items()}
+    assert kept == {name: {number} for name, number in rounds.items()}
+    assert [task.name for task in measured.tasks] == ["one", "two_a", "two_b"]
+
+
+def test_ctrl_c_before_anything_was_measured_is_no_result(tmp_path: Path) -> None:
+    def play(command: Command) -> Played:
+        if option(command, "worker-task"):
+            raise KeyboardInterrupt
+        return pyperf(command)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, play, "a", "b")
+
+
 def test_where_the_first_image_cannot_the_next_one_calibrates(tmp_path: Path) -> None:
     def play(command: Command) -> Played:
         return Played(exit=3) if command.root.name == "a" and program(command) == "bm_one" else pyperf(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from builder.registry.certs import allows_plain_http, certificates
 from builder.registry.reference import Reference
 from rootfs.errors import HostError, TransferError
 from rootfs.ports import Request, Response
-from rootfs.tls import Adapters, TlsFiles, no_files
+from rootfs.tls import Contexts, TlsFiles, no_files
 from tests.fakes.transport import FakeTransport, reply
 
 
@@ -49,18 +50,31 @@ def test_a_pair_is_two(tmp_path: Path, name: str, missing: str) -> None:
 @pytest.mark.parametrize("names", [("ca.crt",), ("client.cert", "client.key")])
 def test_what_is_no_certificate_is_named(tmp_path: Path, names: tuple[str, ...]) -> None:
     put(tmp_path / "r.example.org", *names)
-    adapters = Adapters(lambda host, port: certificates(host, port, [tmp_path]), pool_size=1)
+    contexts = Contexts(lambda host, port: certificates(host, port, [tmp_path]))
     with pytest.raises(HostError, match="cannot use the certificate") as caught:
-        adapters.at("https://r.example.org/v2/")
+        contexts.at("https://r.example.org/v2/")
     assert caught.value.at == str(tmp_path / "r.example.org" / names[0])
 
 
-def test_hosts_without_files_share_their_connections() -> None:
-    adapters = Adapters(no_files, pool_size=1)
-    assert adapters.at("https://a.example/") is adapters.at("https://b.example:1/") is adapters.at("http://a.example/")
-    own = Adapters(lambda host, port: TlsFiles() if (host, port) == ("[::1]", 5) else None, pool_size=1)
+def test_a_bundle_that_is_none_is_named(tmp_path: Path) -> None:
+    put(tmp_path, "bundle.pem")
+    with pytest.raises(HostError, match="cannot use the certificate") as caught:
+        Contexts(no_files, bundle=tmp_path / "bundle.pem").at("https://r.example.org/v2/")
+    assert caught.value.at == str(tmp_path / "bundle.pem")
+
+
+def test_hosts_without_files_share_their_authorities() -> None:
+    contexts = Contexts(no_files)
+    assert contexts.at("http://a.example/") is None
+    usual = contexts.at("https://a.example/")
+    assert usual is not None
+    assert usual is contexts.at("https://b.example:1/")
+    assert usual.verify_mode == ssl.CERT_REQUIRED
+    assert usual.check_hostname
+    assert usual.get_ca_certs()
+    own = Contexts(lambda host, port: TlsFiles() if (host, port) == ("[::1]", 5) else None)
     assert own.at("https://[::1]:5/") is own.at("https://[::1]:5/x") is not own.at("https://[::1]:6/")
-    assert own.at("http://[::1]:5/") is own.at("https://[::1]:6/")
+    assert own.at("https://a.example/") is own.at("https://[::1]:6/")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from builder.cli import _explain, run
 from builder.progress import BarReporter, LineReporter, make_reporter
 from builder.version import VERSION
 
-HEAVY = ("requests", "msgspec", "pysequoia", "tqdm", "deflate", "platformdirs", "builder.app", "rootfs.store")
+HEAVY = ("requests", "msgspec", "pysequoia", "tqdm", "deflate", "urllib3", "builder.app", "rootfs.store")
 
 
 def test_version_is_printed_without_loading_what_it_does_not_need() -> None:

@@ -12,7 +12,7 @@ from typing import NoReturn
 import pytest
 
 from rootfs.errors import HostError
-from rootfs.files import Flusher, copy, host_error, locked, replacing
+from rootfs.files import STDOUT, Flusher, copy, host_error, locked, replacing, require_replaceable
 
 CONTENT = bytes(range(256)) * 8192  # 2 MiB: more than one read
 
@@ -127,3 +127,14 @@ def test_what_the_disk_refuses_meanwhile_is_raised_in_the_end(tmp_path: Path) ->
         flusher.begin()
         flusher.begin()
         flusher.close()
+
+
+def test_what_cannot_be_replaced_is_known_before(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    for target in (tmp_path / "file/receipt.json", tmp_path):
+        with pytest.raises(HostError):
+            require_replaceable(target)
+    for target in (tmp_path / "file", tmp_path / "new/receipt.json", STDOUT):
+        require_replaceable(target)
+    assert (tmp_path / "file").read_text() == "kept"
+    assert [path.name for path in (tmp_path / "new").iterdir()] == []

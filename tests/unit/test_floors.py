@@ -24,7 +24,7 @@ F1 pure    rootfs.debian.release rootfs.debian.tar rootfs.debian.deb rootfs.debi
 F2 pure    rootfs.debian.offers rootfs.debian.search rootfs.debian.marking
 F2 pure    rootfs.debian.solve rootfs.debian.batches rootfs.slimrules rootfs.slim rootfs.sizes
 F3 effects rootfs.files rootfs.store rootfs.holdings rootfs.prune rootfs.scrub rootfs.hosts rootfs.body rootfs.tls
-F3 effects rootfs.transport rootfs.keyring rootfs.extract
+F3 effects rootfs.proxied rootfs.connections rootfs.transport rootfs.keyring rootfs.extract
 F3 effects rootfs.collect rootfs.hosttree rootfs.tarstream
 F3 effects rootfs.sandbox.mounts rootfs.sandbox.child rootfs.sandbox.ids rootfs.sandbox.probe
 F3 effects rootfs.sandbox.namespaces rootfs.readback
@@ -56,10 +56,10 @@ F6 pure    builder.registry.quirks builder.registry.advice builder.registry.uplo
 F6 pure    builder.registry.credentials
 F6 effects builder.registry.helpers builder.registry.accounts builder.registry.certs builder.registry.base
 F6 effects builder.registry.access
-F6 effects builder.registry.journal builder.registry.download
+F6 effects builder.registry.journal builder.registry.download builder.registry.opening
 F6 pure    builder.registry.listing
 F6 effects builder.registry.client builder.registry.referrers builder.registry.source builder.registry.survey
-F6 effects builder.registry.transfer builder.registry.receipt
+F6 effects builder.registry.transfer builder.registry.receipt builder.registry.ahead
 F6 effects builder.python.pip builder.python.sigstore builder.python.wheels
 F6 pure    builder.python.profile
 F6 effects builder.python.rewheel builder.python.source builder.python.workshop builder.python.cleaning
@@ -71,7 +71,9 @@ F7 pure    builder.trust.identity builder.trust.contents builder.trust.licences 
 F7 pure    builder.trust.spdx builder.trust.cyclonedx builder.trust.provenance
 F7 effects builder.trust.attach builder.trust.attest
 F7 pure    builder.target
-F7 effects builder.places builder.change.pack builder.sources builder.transit builder.removal builder.remote
+F7 effects builder.asfiles builder.places builder.change.pack builder.narrow builder.sources builder.transit
+F7 effects builder.removal
+F7 effects builder.remote
 F7 pure    builder.look.tables
 F7 effects builder.look.costs builder.look.inspect builder.look.installed builder.look.listed builder.look.contents
 F7 effects builder.look.takeout

@@ -186,6 +186,43 @@ def test_a_frame_that_wants_a_window_of_gigabytes() -> None:
     assert caught.value.at == str(layer.digest)
 
 
+DIRECTORY = {"type": tarfile.DIRTYPE, "mode": 0o755}
+TWICE = {
+    "file": [member("x", b"1"), member("./x", b"2")],
+    "the same file": [member("x", b"1"), member("x", b"1")],
+    "link": [member("x"), member("x", type=tarfile.SYMTYPE, linkname="/etc")],
+    "hard link": [member("y"), member("x", type=tarfile.LNKTYPE, linkname="y"), member("x")],
+    "file and directory": [member("x"), member("x/", **DIRECTORY)],
+    "other mode": [member("x/", **DIRECTORY), member("x/", type=tarfile.DIRTYPE, mode=0o777)],
+    "other owner": [member("x/", **DIRECTORY), member("x/", uid=7, **DIRECTORY)],
+}
+
+
+@both
+@pytest.mark.parametrize("kind", TWICE)
+def test_a_path_that_comes_twice(read: Reader, kind: str) -> None:
+    """Readers that show the first and readers that run the last would see two images."""
+    data = tar(*TWICE[kind]) + END
+    with pytest.raises(IntegrityError, match="a path twice") as caught:
+        read(data)
+    assert caught.value.at == f"{Digest.of(data)}: x"
+
+
+@both
+def test_a_directory_may_come_again_as_it_is(read: Reader) -> None:
+    data = tar(member("a/", **DIRECTORY), member("a/x"), member("./a", mtime=5, **DIRECTORY)) + END
+    tree = read(data)
+    assert list(tree) == ["a", "a/x"]
+    assert tree["a"].mtime == 5
+
+
+def test_two_layers_may_hold_one_path() -> None:
+    blobs = [tar(member("x", content)) + END for content in (b"1", b"2")]
+    found = {Digest.of(blob): blob for blob in blobs}
+    tree = flatten([described(blob) for blob in blobs], lambda one: iter([found[one.digest]]), MemoryStore())
+    assert tree["x"].size == 1
+
+
 def test_whiteouts_cannot_reach_out_of_the_image() -> None:
     for name in ("../.wh.x", "a/../../.wh.x", "/.wh.x", ".wh...", "a/.wh..", "../.wh..wh..opq", "/.wh..wh..opq"):
         with pytest.raises(IntegrityError) as caught:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from builder.cli import run
-from builder.images import open_image
+from builder.finding import find_image
+from builder.images import read_image, tree_of
 from builder.look.inspect import inspect_image
 from builder.look.tables import shown, table
 from builder.oci.config import ImageConfig
 from builder.oci.image import assemble
 from builder.oci.layer import pack
 from builder.oci.layout import write_layout
+from builder.oci.mediatypes import FOREIGN_GZIP
+from rootfs.digest import Digest
 from rootfs.tree import Tree, directory, file
 from tests.unit.test_images import HOST, tools_in
 
@@ -70,10 +74,10 @@ def test_what_an_image_is(layout: Path, capsys: pytest.CaptureFixture[str]) -> N
         "env": "A=b",
         "user": "alice",
         "working": "dir  /srv",
-        "ports": "80/tcp",
-        "volumes": "/data",
+        "port": "80/tcp",
+        "volume": "/data",
         "stop": "signal  SIGINT",
-        "labels": "x=1\\n2",
+        "label": "x=1\\n2",
     }
     assert [line.split()[0] for line in lines[lines.index("") + 1 :]] == ["layer", "1", "2", "total", "3"]
     assert lines[-4].split()[3] == "tar+zstd"
@@ -108,17 +112,45 @@ def test_sizes_of_an_image_without_dpkg_or_python_say_so(layout: Path, capsys: p
 
 def test_history_that_does_not_fit_the_layers_is_not_shown(layout: Path) -> None:
     tools = tools_in(layout.parent)
-    image = open_image(str(layout), tools)
+    image = read_image(str(layout))
     short = replace(image, config=replace(image.config, history=image.config.history[:1]))
-    assert [layer.created_by for layer in inspect_image(short, tools.store, sizes=False).layers] == ["", ""]
+    assert [
+        layer.created_by
+        for layer in inspect_image(short, tree_of(image, tools.store, tools.reporter), tools.store, sizes=False).layers
+    ] == ["", ""]
 
 
 def test_a_layer_that_left_nothing_behind_may_be_gone_from_the_store(layout: Path) -> None:
     tools = tools_in(layout.parent)
-    image = open_image(str(layout), tools)
-    found = inspect_image(image, tools_in(layout.parent / "empty").store, sizes=False)
+    image = read_image(str(layout))
+    tree = tree_of(image, tools.store, tools.reporter)
+    found = inspect_image(image, tree, tools_in(layout.parent / "empty").store, sizes=False)
     assert (found.unpacked, found.layers[0].unpacked) == (None, None)
     assert "?" in found.render()
+
+
+def test_a_foreign_layer_that_is_not_here_is_noted_and_left_out(
+    layout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = find_image(str(layout))
+    value = json.loads(b"".join(found.fetch(found.descriptor)))
+    value["layers"][0] |= {"mediaType": FOREIGN_GZIP, "urls": ["https://example.org/layer"]}
+    data = json.dumps(value).encode()
+    (layout / "blobs/sha256" / Digest.of(data).hex).write_bytes(data)
+    absent = layout / "blobs/sha256" / value["layers"][0]["digest"].partition(":")[2]
+    whole = inspect(layout, capsys, "--json")
+    absent.unlink()
+    changed = replace(found.descriptor, digest=Digest.of(data), size=len(data)).to_dict()
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [changed]}))
+    for options in ([], ["--layers", "--files"]):
+        assert run(["inspect", str(layout), "--store", str(layout.parent / "store"), *options]) == 0
+        told = capsys.readouterr()
+        assert "is left out: a foreign layer, which its maker has: https://example.org/layer" in told.err
+        assert "\n2 files of 51 bytes\n" in told.out
+    assert [line.split()[:2] for line in told.out.partition("== Layers\n")[2].splitlines()[1:2]] == [["2", "2"]]
+    assert re.search(r"^-0644 +0:0 +50 +2 +bin/sh$", told.out, re.MULTILINE)
+    after = json.loads(inspect(layout, capsys, "--json"))
+    assert [one["digest"] for one in after["layers"]] == [one["digest"] for one in json.loads(whole)["layers"]]
 
 
 def test_no_image_and_a_damaged_one(layout: Path, capsys: pytest.CaptureFixture[str]) -> None:

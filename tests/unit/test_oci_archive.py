@@ -6,6 +6,8 @@ import gzip
 import io
 import json
 import lzma
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -275,6 +277,7 @@ def test_bombs_and_too_many_members_are_refused(tmp_path: Path, monkeypatch: pyt
         ("junk.tar", b"junk" * 300),
         ("empty.tar", b""),
     ],
+    ids=["gzip", "zstd", "xz", "junk", "empty"],
 )
 def test_what_is_no_archive_of_an_image(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
@@ -314,6 +317,28 @@ def test_an_archive_may_be_replaced_while_it_is_read(tmp_path: Path, store: Disk
     found = find_image(str(tmp_path / "a.tar"))
     (tmp_path / "a.tar").unlink()
     assert b"".join(found.fetch(image.descriptor)) == image.manifest
+
+
+def test_an_archive_comes_on_stdin(tmp_path: Path, store: DiskStore) -> None:
+    def inspected(data: bytes, name: str) -> tuple[int, bytes, bytes]:
+        words = ("inspect", "--config", "--store", str(tmp_path / "mine"), name)
+        argv = (sys.executable, "-m", "builder", *words)
+        done = subprocess.run(argv, input=data, capture_output=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    image = an_image(store)
+    write_archive(tmp_path / "a.tar", store, image.descriptor)
+    data = (tmp_path / "a.tar").read_bytes()
+    assert inspected(data, "-") == (0, image.config, b"")
+    assert inspected(gzip.compress(data), f"oci-archive:-@{image.descriptor.digest}") == (0, image.config, b"")
+    files = saved(tmp_path)
+    data = write_tar(tmp_path / "saved.tar", files, SAME).read_bytes()
+    (config,) = (content for name, content in files.items() if name.endswith(".json") and len(name) > 64)
+    assert inspected(data, "docker-archive:-:wee:1.0") == (0, config, b"")
+    status, _, errors = inspected(b"", "-")
+    assert status == 2
+    assert b"nothing came on stdin" in errors
+    assert inspected(b"hello", "-")[0] == 5
 
 
 def test_a_layout_of_an_unknown_version_is_refused(tmp_path: Path) -> None:

@@ -16,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.change.pack import Owner, Packing, Source, pack_image
+from builder.finding import stored_image
 from builder.oci import stream as stream_module
 from builder.oci.check import check_image
 from builder.oci.config import ImageConfig
 from builder.oci.descriptor import LAYER_GZIP, LAYER_TAR, LAYER_ZSTD, Descriptor, Platform
+from builder.oci.flatten import flatten
 from builder.oci.layer import MEMBER_SIZE, pack
 from builder.oci.manifest import Manifest
 from builder.oci.stream import Member, pack_stream
@@ -236,12 +238,63 @@ def test_progress_counts_the_tar() -> None:
 
 
 @pytest.mark.parametrize("name", [".wh.a", "d/.wh..wh..opq", ".wh.d/a"])
-def test_a_whiteouts_name_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_whiteouts_name_is_refused_in_a_directory(name: str, tmp_path: Path) -> None:
     (tmp_path / "t" / name).parent.mkdir(parents=True)
     (tmp_path / "t" / name).write_bytes(b"")
     with pytest.raises(IntegrityError, match="whiteout") as caught:
         image_of(tmp_path / "t", store=MemoryStore())
     assert caught.value.at in (name, ".wh.d")
+
+
+def layer_tar(*members: tuple[str, bytes, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as opened:
+        for name, content, kind in members:
+            info = tarfile.TarInfo(name)
+            info.size, info.type, info.mode = len(content), kind, 0o755
+            opened.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def test_a_tars_whiteouts_hide_what_lies_below_it(tmp_path: Path) -> None:
+    for name, data in (
+        ("lower", layer_tar(("a/x", b"x", tarfile.REGTYPE), ("b/x", b"x", tarfile.REGTYPE), ("c", b"", b"0"))),
+        ("upper", layer_tar((".wh.c", b"", b"0"), ("b/.wh..wh..opq", b"", b"0"), ("b/y", b"y", b"0"))),
+    ):
+        (tmp_path / name).write_bytes(data)
+    store = MemoryStore()
+    found, manifest, config = image_of(tmp_path / "lower", tmp_path / "upper", store=store)
+    assert list(members(gzip.decompress(read_blob(store, manifest.layers[1].digest)))) == [
+        ".wh.c",
+        "b/.wh..wh..opq",
+        "b/y",
+    ]
+    image = stored_image(found, store, "x")
+    tree = flatten(zip(manifest.layers, config.diff_ids, strict=True), image.fetch, store)
+    assert list(tree) == ["a/x", "b/y"]
+    with pytest.raises(IntegrityError, match="whiteout") as caught:  # there is nothing below the lowest layer
+        image_of(tmp_path / "upper", store=MemoryStore())
+    assert caught.value.at == ".wh.c"
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        (".wh.", b"", b"0"),
+        (".wh..", b"", b"0"),
+        ("d/.wh...", b"", b"0"),
+        (".wh..wh.plnk", b"", b"0"),
+        (".wh.x", b"content", b"0"),
+        (".wh.x", b"", tarfile.DIRTYPE),
+        (".wh.x/y", b"", b"0"),
+    ],
+)
+def test_what_looks_like_a_whiteout_and_is_none(member: tuple[str, bytes, bytes], tmp_path: Path) -> None:
+    (tmp_path / "lower").write_bytes(layer_tar(("x", b"", b"0")))
+    (tmp_path / "upper").write_bytes(layer_tar(member))
+    with pytest.raises(IntegrityError, match="whiteout") as caught:
+        image_of(tmp_path / "lower", tmp_path / "upper", store=MemoryStore())
+    assert str(caught.value.at).startswith(member[0].partition("/y")[0])
 
 
 names = st.text(

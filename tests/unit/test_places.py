@@ -14,6 +14,7 @@ import zstandard
 from builder.cli import run
 from builder.finding import bring, find_image
 from builder.images import open_image
+from builder.oci.archive import read_archive
 from builder.oci.bundle import Account, account_of, runtime_config
 from builder.oci.config import ImageConfig
 from builder.oci.descriptor import INDEX, LAYER_TAR, MANIFEST, REF_NAME, Descriptor, Platform
@@ -26,8 +27,10 @@ from builder.oci.mediatypes import DOCKER_FOREIGN, DOCKER_INDEX, DOCKER_LAYER, D
 from builder.places import write_place
 from builder.registry.client import Registry
 from builder.registry.reference import Reference
+from builder.sources import source_of
 from builder.target import Place
 from builder.tools import Tools
+from builder.trust.attach import Document, artifact, attach
 from rootfs.digest import Digest
 from rootfs.errors import HostError, IntegrityError, UsageError
 from rootfs.files import STDOUT
@@ -35,6 +38,7 @@ from rootfs.ports import read_blob
 from rootfs.store import DiskStore
 from rootfs.tree import Tree, directory, file, symlink
 from tests.fakes.registry import MemoryRegistry
+from tests.fakes.reporter import ListReporter
 from tests.fakes.transport import FakeTransport
 from tests.unit.test_images import HOST, image_of, tools_in
 
@@ -83,6 +87,7 @@ def test_an_archive_may_go_to_stdout() -> None:
 
 
 UNWRITTEN = ("-", "docker-daemon:a:1", "containers-storage:a", "a.tar.xz", "a.zip:1")
+UNCLEAR = ("myregistry/app:v1", "library/alpine:3.20", "a/b/c:x")
 MISTYPED = ("localhost:5000/a@sha256:1", "localhost:5000/UPPER:1", "r.example.org/a@sha256:1")
 
 
@@ -105,12 +110,36 @@ MISTYPED = ("localhost:5000/a@sha256:1", "localhost:5000/UPPER:1", "r.example.or
         "oci:-:1",
         *UNWRITTEN,
         *MISTYPED,
+        *UNCLEAR,
     ],
 )
 def test_what_is_no_place(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         Place.parse(text)
     assert caught.value.hint
+
+
+def test_what_other_tools_push_to_is_no_directory_unless_it_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for text in UNCLEAR:
+        with pytest.raises(UsageError) as caught:
+            Place.parse(text)
+        hint = caught.value.hint or ""
+        assert f"write oci:{text}" in hint
+        assert f"registry.example.org/{text}" in hint
+    Path("myregistry").mkdir()
+    for text in ("myregistry/app:v1", "oci:other/app:v1", "./other/app:v1", "other/app", "other:v1", "/other/app:v1"):
+        assert Place.parse(text).form == "oci"
+
+
+def test_a_registry_is_refused_with_what_the_verb_has() -> None:
+    for text in ("localhost:5000/a:1", "docker://r.example.org/a:1"):
+        with pytest.raises(UsageError) as caught:
+            Place.parse(text, elsewhere="`ocibuild copy` to it")
+        assert "`ocibuild copy` to it" in (caught.value.hint or "")
+        assert "--push" not in (caught.value.hint or "")
 
 
 def said(tree: Tree) -> list[tuple[str, str, str, int]]:
@@ -170,8 +199,27 @@ def test_an_index_goes_whole_where_it_can_and_else_as_this_machine_s_image(tools
     for text in ("oci:l", "a.oci.tar"):
         assert put(text, tools, index) == index.digest
     assert put("docker-archive:d.tar:wee:1", tools, index) == ours.descriptor.digest
+    assert isinstance(tools.reporter, ListReporter)
+    assert ("note", f"a docker-archive holds one platform, and of the index gets {HOST}") in tools.reporter.events
     with pytest.raises(UsageError, match="no image for"):
         put("r.tar", tools, index_of(tools, theirs, image_of(TREE, tools, Platform(architecture="riscv64"))))
+
+
+def test_an_archive_names_nothing_but_its_image(tools: Tools) -> None:
+    """Who loads it makes an image of each name; the tag that cosign gave a signature is kept elsewhere."""
+    image, signature = image_of(TREE, tools), image_of(TREE, tools, S390X).descriptor
+    tag = f"sha256-{image.descriptor.digest.hex}.sig"
+    document = Document(media_type="application/x", file_name="x", data=b"x")
+    plain = artifact(document, image.descriptor, tools.store, created=0)
+    attached = (plain, replace(signature, annotations={REF_NAME: tag}))
+    for text in ("oci-archive:a.tar:1", "oci:l:1"):
+        write_place(Place.parse(text), tools.store, image.descriptor, reporter=tools.reporter, attached=attached)
+        source = source_of(find_image(text), tools.store)
+        assert [one.annotations for one in source.tagged(image.descriptor.digest)] == [{REF_NAME: tag}]
+        assert [one.digest for one in source.attached(image.descriptor.digest)] == [plain.digest]
+    names = [one.annotations.get(REF_NAME) for one in read_archive(Path("a.tar")).index().manifests]
+    assert names == ["1", None, None]
+    assert {one.annotations.get(REF_NAME) for one in read_layout(Path("l")).manifests} == {"1", None, tag, tag[:-4]}
 
 
 def test_the_files_of_an_image_as_a_tar(tools: Tools) -> None:
@@ -363,8 +411,16 @@ def test_the_verb_copies_and_prints_one_line(tools: Tools, capsys: pytest.Captur
     assert copy(capsys, "l", "m:x", "--platform", "linux/s390x") == (0, f"m:x@{other.descriptor.digest}\n")
     assert (
         copy(capsys, "d.tar:wee:1", "r.tar", "--json")[1]
-        == json.dumps({"target": "r.tar", "digest": str(Digest.of(Path("r.tar").read_bytes()))}) + "\n"
+        == json.dumps({"target": "r.tar", "digest": str(Digest.of(Path("r.tar").read_bytes())), "attached": []}) + "\n"
     )
+    document = Document(media_type="application/x", file_name="x", data=b"x")
+    made = artifact(document, index, tools.store, created=0)
+    attach(Path("l"), [made], tools.store)
+    assert json.loads(copy(capsys, "l", "with.oci.tar", "--json")[1])["attached"] == [str(made.digest)]
+    assert json.loads(copy(capsys, "l", "without.oci.tar", "--json", "--no-referrers")[1])["attached"] == []
+    for form in ([], ["--format", "docker"]):
+        assert run(["copy", "--store", "store", "l", "docker-archive:d.tar", *form]) == 0
+        assert f"taken of the index l: {HOST}; --platform says another\n" in capsys.readouterr().err
     assert copy(capsys, "l", "oci:dk", "--format", "docker")[0] == 0
     assert find_image("dk").descriptor.media_type == DOCKER_INDEX
 

@@ -225,20 +225,23 @@ def test_a_wrong_password(server: MemoryRegistry, registry: Registry) -> None:
     with pytest.raises(TransferError) as caught:
         registry.exists(BLOB)
     assert (caught.value.because or "").startswith("401")
-    assert "log in" in (caught.value.hint or "")
+    assert caught.value.hint == "log in to the registry: `ocibuild login r.example.org`"
     assert "hush" not in caught.value.render()
 
 
 @pytest.mark.parametrize(
     ("status", "body", "because", "hint"),
     [
-        (403, b'{"errors":[{"code":"DENIED","message":"no","detail":{"x":1}}]}', "403 DENIED: no", "this account"),
+        (403, b'{"errors":[{"code":"DENIED","message":"no","detail":{"x":1}}]}', "403 DENIED: no", "login r.example"),
         (400, b'{"errors":[{"code":"A"},{"message":"b"},7]}', "400 A; b", None),
         (400, b"Client sent an HTTP request to an HTTPS server.\n", "400 Client sent", "leave out --plain-http"),
         (413, b"<html>too large</html>", "413", "proxy before the registry"),
         (500, b'{"errors":[{"code":"X","message":"\\u001b[31mred\\u0007"}]}', "500 X: [31mred", None),
         (500, b"x" * 5000, f"500 {'x' * 300}", None),
         (500, b"[" * 60_000, "500 [[[", None),
+        (501, b"", "501", "`ocibuild registry probe`"),
+        (507, b"", "507", "disk or quota is full"),
+        (511, b"<html>log in</html>", "511", "log in to the network"),
     ],
 )
 def test_refusals(
@@ -250,7 +253,43 @@ def test_refusals(
     assert (caught.value.because or "").startswith(because)
     assert len(caught.value.because or "") < 320
     assert (hint or "") in (caught.value.hint or "")
-    assert caught.value.retryable == (status >= 500)
+    assert caught.value.retryable == (status == 500)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_long_wait_is_told(server: MemoryRegistry, registry: Registry, status: int) -> None:
+    server.fault = lambda request: reply(request, status, b"slowly", headers={"Retry-After": "7200"})
+    with pytest.raises(TransferError) as caught:
+        registry.put_manifest("v1", DESCRIBED, DOCUMENT)
+    assert caught.value.because == f"{status} slowly (it asks to wait 7200 seconds)"
+
+
+def test_a_blob_that_the_registry_lost(registry: Registry) -> None:
+    with pytest.raises(TransferError) as caught:
+        list(registry.open(BLOB))
+    assert "`ocibuild push --check`" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "Text/HTML"])
+def test_a_page_is_no_manifest(server: MemoryRegistry, registry: Registry, kind: str) -> None:
+    """A network that wants a login answers everything with its own page."""
+    server.fault = lambda request: reply(request, 200, b"<html>welcome</html>", headers={"Content-Type": kind})
+    for ask in (registry.get_manifest, registry.head_manifest):
+        with pytest.raises(TransferError) as caught:
+            ask("v1")
+        assert caught.value.at == "https://r.example.org/v2/a/manifests/v1"
+        assert "a network that wants a login" in (caught.value.hint or "")
+        assert not caught.value.retryable
+
+
+def test_whose_account_was_refused_is_told(transport: FakeTransport, server: MemoryRegistry) -> None:
+    server.fault = lambda request: reply(request, 401, headers={"WWW-Authenticate": "Basic realm=x"})
+    account = Credentials(username="porter", password=Secret("hush"), source="/home/me/.docker/config.json")
+    registry = Registry(transport, Reference.parse("r.example.org/a"), credentials=account)
+    with pytest.raises(TransferError) as caught:
+        registry.exists(BLOB)
+    assert caught.value.because == "401 (with the account of /home/me/.docker/config.json)"
+    assert "hush" not in caught.value.render()
 
 
 def test_bytes_that_are_not_the_described_ones(server: MemoryRegistry, registry: Registry) -> None:

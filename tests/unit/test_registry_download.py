@@ -80,6 +80,34 @@ def test_ranges(store: DiskStore) -> None:
     assert len(get.asked) == 11  # what is here is not fetched
 
 
+def test_all_ranges_are_asked_for_at_once(store: DiskStore) -> None:
+    get, together = Blobs(), threading.Barrier(4, timeout=10)
+
+    def wait(headers: Mapping[str, str]) -> Response:
+        if headers["Range"] in [f"bytes={start}-{start + PART - 1}" for start in range(0, 4 * PART, PART)]:
+            together.wait()
+        return get(headers)
+
+    download(wait, BLOB, store)
+    assert read_blob(store, BLOB.digest) == DATA
+
+
+@pytest.mark.parametrize(
+    ("sizes", "ranges"),
+    [
+        ([18_467, 8_357, 2_386, 1], [5, 2, 1, 1]),
+        ([5], [5]),
+        ([0], [1]),
+        ([7, 7], [4, 4]),
+        ([7] * 10, [1] * 10),
+        ([9, 1, 1, 1], [5, 1, 1, 1]),
+    ],
+)
+def test_ranges_are_a_blob_s_share_of_all_bytes(sizes: list[int], ranges: list[int]) -> None:
+    assert [module.ranges_for(size, sizes) for size in sizes] == ranges
+    assert module.ranges_for(sizes[0], []) == (5 if sizes[0] else 1)
+
+
 @pytest.mark.parametrize(
     "get",
     [

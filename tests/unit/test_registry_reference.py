@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from builder.finding import find_image
+from builder.registry.credentials import Place as Account
 from builder.registry.reference import Reference
+from builder.target import Place as Target
 from rootfs.digest import Digest
 from rootfs.errors import UsageError
 
@@ -52,6 +57,8 @@ def test_parse(text: str, host: str, repository: str, tag: str | None, digest: D
         "r.example.org/a@md5:00",
         "r.example.org:/a",
         "r.example.org:123456/a",
+        "r.example.org:65536/a",
+        "r.example.org:0/a",
         "r.example.org/" + "a" * 250,
         "r..example/a",
         "-r.example/a",
@@ -65,6 +72,16 @@ def test_parse(text: str, host: str, repository: str, tag: str | None, digest: D
 def test_what_is_no_reference(text: str) -> None:
     with pytest.raises(UsageError):
         Reference.parse(text)
+
+
+@pytest.mark.parametrize("scheme", ["", "https://", "docker://"])
+@pytest.mark.parametrize("host", ["r.example.org", "localhost", "r:5000", "[::1]:5000"])
+@pytest.mark.parametrize("read", [Reference.parse, Target.parse, find_image, Account.parse])
+def test_a_password_in_a_reference_is_not_repeated(read: Callable[[str], object], host: str, scheme: str) -> None:
+    for password in ("sesame", "open@sesame", "a/sesame", "sesame:x"):
+        with pytest.raises(UsageError, match="no user and no password") as caught:
+            read(f"{scheme}porter:{password}@{host}/a:v1")
+        assert "sesame" not in f"{caught.value} {caught.value.at} {caught.value.because} {caught.value.hint}"
 
 
 def test_no_host_is_guessed() -> None:

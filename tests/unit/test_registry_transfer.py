@@ -315,6 +315,30 @@ def test_a_registry_that_drops_what_is_attached_is_told_of(
     assert "v1" not in server.manifests
 
 
+@pytest.mark.parametrize(("status", "rest"), [(405, "does this registry take"), (400, "")])
+def test_a_registry_that_refuses_what_is_attached(
+    store: MemoryStore, server: MemoryRegistry, registry: Registry, status: int, rest: str
+) -> None:
+    """As Amazon ECR did; the image's own manifest is another matter."""
+    root = image(store, b"layer")
+    about = attached(store, root, b"an SBOM")
+    for wrong in (root, about):
+        server.fault = lambda request, wrong=wrong: (  # type: ignore[misc]
+            server.error(request, status, "UNSUPPORTED") if body_of_put(request) == str(wrong.digest) else None
+        )
+        with pytest.raises(TransferError) as caught:
+            push(store, root, registry, ["v1"], ListReporter(), attached=[about])
+        hint = caught.value.hint or ""
+        assert ("--no-referrers leaves that behind" in hint) is (wrong is about)
+        assert rest in hint
+        assert "v1" not in server.manifests
+
+
+def body_of_put(request: Request) -> str:
+    """The digest under which a manifest is put."""
+    return request.url.rpartition("/manifests/")[2] if request.method == "PUT" else ""
+
+
 def test_several_tags_are_set_by_one_request_where_the_registry_does_that(
     store: MemoryStore, server: MemoryRegistry, registry: Registry, transport: FakeTransport
 ) -> None:

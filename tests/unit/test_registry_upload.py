@@ -30,6 +30,7 @@ def small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RESUMABLE": STEP * 2, "_SMALL": STEP, "_LARGEST": STEP * 4, "_SMALLEST": 1024}.items():
         monkeypatch.setattr(ladder, name, value)
     monkeypatch.setattr(ladder, "_USEFUL", STEP // 2)
+    monkeypatch.setattr(ladder, "_CHUNKS", 100)
 
 
 @dataclass
@@ -274,6 +275,27 @@ def test_a_registry_that_lost_count(told: str) -> None:
     pushing.whole()
 
 
+def test_a_range_of_the_chunk_alone_is_no_dropped_chunk() -> None:
+    """zot 1.4.3: PATCH tells the chunk's own Range, GET that of all that came."""
+    server = Sessions()
+    pushing = Pushing(server)
+
+    def own(request: Request) -> Response | None:
+        if request.method != "PATCH":
+            return None
+        server.fault = lambda _: None
+        answer = server(request)
+        server.fault = own
+        return reply(request, 202, headers={**answer.headers, "range": f"0-{STEP - 1}"})
+
+    server.fault = own
+    assert pushing().action is Action.UPLOADED
+    assert server.bodies == [("PATCH", STEP)] * 9 + [("PUT", STEP)]
+    assert pushing.notes.facts.chunks is True
+    assert server.cancelled == []
+    pushing.whole()
+
+
 def test_answers_without_range_and_location_are_believed() -> None:
     server = Sessions()
 
@@ -464,7 +486,7 @@ def test_mounts_that_are_known_not_to_work_are_not_tried() -> None:
 
 def test_the_real_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    sizes = {31: None, 32: 16, 255: 16, 512: 32, 1024: 64, 5000: 64}
+    sizes = {31: None, 32: 16, 255: 51, 512: 64, 1024: 64, 5000: 64}
     assert {size: ladder._chunk(size * MIB, Facts(), chunked=True) for size in sizes} == {
         size: chunk and chunk * MIB for size, chunk in sizes.items()
     }

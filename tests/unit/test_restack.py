@@ -34,7 +34,8 @@ from builder.tools import Tools
 from rootfs.digest import Digest
 from rootfs.errors import IntegrityError, RecipeError, UsageError
 from rootfs.ports import read_blob, read_content
-from tests.unit.test_images import tools_in
+from rootfs.tree import Tree, directory, file
+from tests.unit.test_images import image_of, tools_in
 from tests.unit.test_mutate import an_index, config_of
 from tests.unit.test_takeout import layout  # noqa: F401 (a fixture)
 
@@ -92,6 +93,15 @@ def test_squash_keeps_every_file_and_says_so(layout: Path, tmp_path: Path) -> No
     assert image.manifest.annotations == {"org.example.a": "1"}
 
 
+@pytest.mark.parametrize(("asked", "level"), [(None, "gzip:5"), ("gzip", "gzip:5"), ("zstd", "zstd:2")])
+def test_without_a_level_it_is_that_of_pack(layout: Path, tmp_path: Path, asked: str | None, level: str) -> None:  # noqa: F811
+    tools = tools_in(tmp_path)
+    assert restacked(layout, tools, squash=True, compression=asked) == restacked(
+        layout, tools, squash=True, compression=level
+    )
+    assert restacked(layout, tools, squash=True, compression="gzip:6") != restacked(layout, tools, squash=True)
+
+
 def test_the_store_does_not_change_what_squash_makes(layout: Path, tmp_path: Path) -> None:  # noqa: F811
     fresh, used = tools_in(tmp_path / "fresh"), tools_in(tmp_path / "used")
     image = read_found(find_image(str(layout)))
@@ -106,6 +116,28 @@ def test_the_store_does_not_change_what_squash_makes(layout: Path, tmp_path: Pat
     again = restacked(tmp_path / "one", used, squash=True)
     manifests = (Manifest.parse(read_blob(used.store, digest)) for digest in (one.digest, again.digest))
     assert len({manifest.layers for manifest in manifests}) == 1
+
+
+def test_onto_a_base_what_is_other_than_in_it_is_one_layer(layout: Path, tmp_path: Path, source: Source) -> None:  # noqa: F811
+    tools = tools_in(tmp_path)
+    base = Tree([directory("etc"), file("etc/hosts", b"lower\n"), directory("old"), file("old/x", b"x")])
+    lower = image_of(base, tools)
+    write_layout(tmp_path / "base", tools.store, lower.descriptor, ref_name="1")
+    onto, name = find_image(str(tmp_path / "base")), "registry.example.org/base:1"
+    one = restacked(layout, tools, source, onto=onto, reference=name, compression="zstd")
+    check_image(tools.store, one)
+    assert findings(one, tools) == []
+    image = opened(tmp_path / "one", one, tools)
+    write_layout(tmp_path / "all", tools.store, restacked(layout, tools, source), ref_name="1")
+    assert files(image, tools) == files(open_image(str(tmp_path / "all"), tools), tools)
+    assert "old" not in image.tree
+    assert image.manifest.layers[:-1] == tuple(layer.descriptor for layer in lower.layers)
+    assert image.manifest.layers[-1].media_type == LAYER_ZSTD
+    assert len(image.config.history) == len(image.config.diff_ids) == len(lower.layers) + 1
+    assert image.manifest.annotations == {BASE_NAME: name, BASE_DIGEST: str(lower.descriptor.digest)}
+    # of what is there already nothing is left to say
+    write_layout(tmp_path / "again", tools.store, restacked(tmp_path / "base", tools, onto=onto), ref_name="1")
+    assert read_found(find_image(str(tmp_path / "again"))).manifest.layers[-1].size < 200
 
 
 def test_append_puts_layers_on_top(layout: Path, tmp_path: Path, source: Source) -> None:  # noqa: F811

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.python.pip import PYPI
 from builder.registry.access import Access
 from builder.registry.accounts import Given, GivenFile
 from builder.registry.auth import Credentials
@@ -37,7 +38,7 @@ def test_without_anything_debians_own_hosts_are_used(apt: Path, config: Path) ->
     assert settings.mirrors == {
         "debian": "https://ftp.debian.org/debian",
         "debian-security": "https://security.debian.org/debian-security",
-        "pypi": "",
+        PYPI: "",
     }
     assert settings.mirror.origin == "default"
 

@@ -17,7 +17,7 @@ from builder.oci.config import History, ImageConfig
 from builder.oci.descriptor import CONFIG, EMPTY, INDEX, LAYER_TAR, MANIFEST, REF_NAME, Descriptor, Platform
 from builder.oci.layout import write_layout
 from builder.oci.manifest import Index, Manifest
-from builder.oci.mediatypes import DOCKER_MANIFEST
+from builder.oci.mediatypes import DOCKER_MANIFEST, FOREIGN_TAR
 from builder.oci.walk import Finding
 from builder.registry.client import Registry
 from rootfs.digest import Digest, canonical_json
@@ -72,6 +72,9 @@ def test_a_sound_image(place: Place) -> None:
         ([member("/a")], "error", "holds a path that is absolute or leaves the image: '/a'"),
         ([member("a/../../b")], "error", "holds a path that is absolute or leaves the image: 'a/../../b'"),
         ([member("a"), member("a")], "error", "holds a path twice: 'a'"),
+        ([folder("a"), member("a")], "error", "holds a path twice: 'a'"),
+        ([folder("a"), folder("a", mode=0o700)], "error", "holds a path twice: 'a'"),
+        ([folder("a"), folder("a", mtime=7)], "note", "holds a directory twice: 'a'"),
         (
             [link("l", "/"), member("l/a"), member("l/b")],
             "error",
@@ -167,6 +170,22 @@ def subject_elsewhere(place: Place) -> Descriptor:
 def test_documents(place: Place, make: Callable[[Place], Descriptor], severity: str, text: str) -> None:
     found = place.check(make(place))
     assert [one for one in found if one[0] == severity and text in one[1]], found
+
+
+def test_a_foreign_layer_may_be_where_its_maker_has_it(place: Place) -> None:
+    data = tar(member("a"))
+    manifest = Manifest.parse(read_blob(place.store, place.image(data).digest))
+    gone = replace(Descriptor.of(FOREIGN_TAR, data + b"elsewhere"), urls=("https://example.org/a",))
+    config = replace(
+        ImageConfig.parse(read_blob(place.store, manifest.config.digest)), diff_ids=(Digest.of(data + b"elsewhere"),)
+    )
+    manifest = replace(manifest, config=place.put(CONFIG, config.to_bytes()), layers=(gone,))
+    found = place.check(place.put(MANIFEST, manifest.to_bytes()))
+    assert {severity for severity, _ in found} == {"note"}
+    assert [text for _, text in found if "cannot be had here" in text and "https://example.org/a" in text]
+    nowhere = replace(manifest, layers=(replace(gone, urls=()),))
+    found = place.check(place.put(MANIFEST, nowhere.to_bytes()))
+    assert "error" in {severity for severity, _ in found}
 
 
 def test_a_layout_s_own_index(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
@@ -299,6 +300,27 @@ def test_the_user_in_a_url_stays_out_of_the_response(server: Server, http: HttpT
     assert server.seen[0][2]["authorization"] == "Basic bWU6aHVzaA=="
 
 
+def test_a_header_that_comes_twice_is_one_list(server: Server, http: HttpTransport) -> None:
+    def twice(handler: Handler) -> None:
+        handler.send_response(401)
+        for value in ("Basic", "Bearer realm=x", "0"):
+            handler.send_header("Content-Length" if value == "0" else "WWW-Authenticate", value)
+        handler.end_headers()
+
+    server.answers = {"/": [twice]}
+    with http.send(Request(method="GET", url=f"{server.url}/")) as response:
+        assert response.headers["www-authenticate"] == "Basic, Bearer realm=x"
+
+
+def test_headers_of_the_request_replace_the_usual_ones(server: Server, http: HttpTransport) -> None:
+    server.answers = {"/a?b=%7E%20c": [page(b"x")]}
+    with http.send(Request(method="GET", url=f"{server.url}/a?b=%7e c", headers={"accept": "text/x"})):
+        pass
+    _, path, headers, _ = server.seen[0]
+    assert path == "/a?b=%7E%20c"
+    assert (headers["accept"], headers["user-agent"]) == ("text/x", "ocibuild")
+
+
 def test_proxies_are_used_unless_bypassed(server: Server, clock: Clock) -> None:
     server.answers = {"http://far.invalid/": [page(b"by proxy")], "/": [page(b"direct")]}
     with transport(clock, proxies={"http": server.url}, no_proxy=["127.0.0.0/8"]) as http:
@@ -340,6 +362,52 @@ def test_connections_are_reused_also_after_unread_answers(server: Server, http: 
             pass
     assert len(ports) == 5
     assert len(set(ports)) == 1
+
+
+def test_connections_are_made_before_there_is_anything_to_send(server: Server, http: HttpTransport) -> None:
+    ports: list[int] = []
+
+    def note(handler: Handler) -> None:
+        ports.append(handler.client_address[1])
+        page(b"small")(handler)
+
+    server.answers = {"/": [note]}
+    pool = http._connections._pool(f"{server.url}/")
+    http.prepare(f"{server.url}/", 3)
+    for _ in range(200):
+        made = [one for one in list(pool.pool.queue) if one is not None and not one.is_closed]
+        if len(made) == 3:
+            break
+        time.sleep(0.01)
+    known = {one.sock.getsockname()[1] for one in made}
+    assert len(known) == 3
+    for _ in range(5):
+        assert get(http, f"{server.url}/") == b"small"
+    assert set(ports) <= known
+
+
+def test_a_connection_whose_tls_failed_is_not_taken_for_one_that_is_ready(server: Server, http: HttpTransport) -> None:
+    url = server.url.replace("http:", "https:") + "/"
+    pool = http._connections._pool(url)
+    before = pool.pool.qsize()
+    http.prepare(url, 2)
+    for _ in range(200):
+        if pool.pool.qsize() == before:
+            break
+        time.sleep(0.01)
+    assert pool.pool.qsize() == before
+    with pytest.raises(TransferError) as caught:
+        http.send(Request(method="GET", url=url, headers={"Authorization": "Bearer secret"}, attempts=1))
+    assert "--plain-http" in (caught.value.hint or "")
+    assert server.seen == []
+
+
+def test_what_cannot_be_prepared_is_nobody_s_error(clock: Clock) -> None:
+    with transport(clock) as http:
+        http.prepare(f"http://127.0.0.1:{closed_port()}/", 2)
+    with transport(clock, proxies={"http": "http://127.0.0.1:1"}) as http:
+        http.prepare("http://127.0.0.1:1/", 2)
+        assert not http._connections._direct.pools.keys()  # what a proxy lies before is connected to when it is wanted
 
 
 def test_threads_share_a_transport(server: Server, http: HttpTransport) -> None:

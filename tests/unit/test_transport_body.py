@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +167,58 @@ def test_a_certificate_that_the_bundle_trusts(tls: str, server: Server, clock: C
     server.answers = {"/": [page(BODY, sent=1000), ranged(BODY)]}
     with transport(clock, verify=certificate) as http:
         assert get(http, f"{tls}/") == BODY
+
+
+class Tunnels(BaseHTTPRequestHandler):
+    """A proxy that lets TLS through and notes who asked."""
+
+    def do_CONNECT(self) -> None:
+        self.server.asked.append((self.path, self.headers["Proxy-Authorization"]))  # type: ignore[attr-defined]
+        host, _, port = self.path.partition(":")
+        with socket.create_connection((host, int(port)), timeout=10) as far:
+            self.send_response(200)
+            self.end_headers()
+            thread = threading.Thread(target=pass_on, args=(far, self.connection))
+            thread.start()
+            pass_on(self.connection, far)
+            thread.join()
+
+    def log_message(self, *_: object) -> None:
+        """Silence."""
+
+
+def pass_on(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+
+@pytest.fixture
+def tunnels() -> Iterator[ThreadingHTTPServer]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Tunnels) as proxy:
+        proxy.asked = []  # type: ignore[attr-defined]
+        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield proxy
+        proxy.shutdown()
+        thread.join()
+
+
+def test_tls_through_a_proxy_with_an_account(
+    tls: str, server: Server, clock: Clock, certificate: Path, tunnels: ThreadingHTTPServer
+) -> None:
+    server.answers = {"/": [page(BODY, sent=1000), ranged(BODY)]}
+    proxies = {"https": f"http://me:hush@127.0.0.1:{tunnels.server_port}"}
+    with transport(clock, verify=certificate, proxies=proxies) as http:
+        assert get(http, f"{tls}/") == BODY
+    with transport(clock, proxies=proxies) as http:
+        error = failure(http, Request(method="GET", url=f"{tls}/"))
+    assert "certificate is not trusted" in (error.because or "")
+    asked = (tls.removeprefix("https://"), "Basic bWU6aHVzaA==")
+    assert tunnels.asked == [asked] * 3  # type: ignore[attr-defined]
 
 
 def test_redirects_do_not_leave_https(tls: str, server: Server, clock: Clock, certificate: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from builder.cli import run
 from builder.images import open_image
 from builder.oci.descriptor import EMPTY, INDEX, MANIFEST, REF_NAME, Descriptor
 from builder.oci.image import Image
-from builder.oci.layout import is_attached, read_layout, relist, write_layout
+from builder.oci.layout import is_attached, read_layout, referrers_tag, relist, write_layout
 from builder.oci.manifest import Index, Manifest
 from builder.tools import Tools
 from builder.trust.attach import Document, artifact, attach, attached_to, content, is_whole
@@ -19,6 +21,7 @@ from rootfs.digest import Digest
 from rootfs.errors import IntegrityError
 from rootfs.ports import read_blob
 from rootfs.tree import Tree, file
+from tests.conftest import ROOT
 from tests.unit.test_images import image_of, tools_in
 
 SBOM = Document(media_type="application/spdx+json", file_name="x.spdx.json", data=b'{"a":1}')
@@ -198,3 +201,57 @@ def test_bad_input(
     words = [word.format(place.layout) for word in argv]
     assert run([*words, "--store", str(place.layout.parent / "store")]) == status
     assert message in capsys.readouterr().err
+
+
+_LATE = """
+import sys
+from pathlib import Path
+from builder.trust import attach as module
+from builder.trust.attach import Document, artifact, attach
+from builder.oci.layout import read_layout
+from tests.unit.test_images import tools_in
+
+place, number = Path(sys.argv[1]), sys.argv[2]
+tools = tools_in(place)
+subject = read_layout(place / "image").manifests[0]
+document = Document(media_type=f"application/x-{number}", file_name="x", data=number.encode())
+made = artifact(document, subject, tools.store, created=0)
+before = module._outdated
+
+def slow(*words):
+    found = before(*words)
+    print("read", flush=True)
+    sys.stdin.readline()
+    return found
+
+module._outdated = slow if number == "1" else before
+attach(place / "image", [made], tools.store)
+"""
+
+
+def test_two_that_attach_at_once_lose_nothing(place: Place) -> None:
+    """One of them has read what is there, and stands still: the other has to wait."""
+
+    def start(number: str) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-c", _LATE, str(place.layout.parent), number]
+        return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+
+    first = start("1")
+    assert first.stdout is not None
+    assert first.stdout.readline() == "read\n"
+    second = start("2")
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(2)
+    first.communicate("\n", timeout=60)
+    second.communicate(timeout=60)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert len(place.attached()) == 2
+    names = [one.annotations.get(REF_NAME) for one in read_layout(place.layout).manifests]
+    assert names.count(referrers_tag(place.image.descriptor.digest)) == 1
+
+
+def test_a_directory_that_is_no_layout_is_not_made_one(place: Place, tmp_path: Path) -> None:
+    made = place.attach(SBOM)
+    with pytest.raises(IntegrityError, match="not an image layout"):
+        attach(tmp_path / "nothing", made, place.tools.store)
+    assert not (tmp_path / "nothing").exists()

@@ -9,10 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from builder.app import Built, Found, describe
+from builder.app import Built, Found, deliver, describe
+from builder.finding import find_image
 from builder.oci.descriptor import Descriptor
 from builder.oci.layout import write_layout
 from builder.oci.manifest import Manifest
+from builder.target import Place
 from builder.tools import Tools
 from builder.trust.attach import attached_to
 from rootfs.digest import Digest
@@ -36,7 +38,7 @@ def tools(tmp_path: Path) -> Tools:
 def built(tools: Tools, tmp_path: Path) -> Built:
     image = image_of(Tree(BASE.values()).with_parents(), tools)
     write_layout(tmp_path / "wee", tools.store, image.descriptor, ref_name="1")
-    return Built(layout=tmp_path / "wee", tag="1", descriptor=image.descriptor)
+    return Built(place=Place(form="oci", path=tmp_path / "wee"), tag="1", descriptor=image.descriptor)
 
 
 @pytest.fixture
@@ -97,3 +99,33 @@ def test_the_lock_of_another_image_attaches_nothing(found: Found, built: Built, 
     with pytest.raises(LockError, match="another image"):
         describe(found, LOCK, built, tools)
     assert attached_to(built.layout, built.descriptor.digest) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("oci-archive:o.tar", "o.tar@IMAGE"),
+        ("oci-archive:o.tar:2", "o.tar:2@IMAGE"),
+        ("docker-archive:o.tar:wee:2", "o.tar:wee:2@IMAGE"),
+        ("dir:o", "o@IMAGE"),
+        ("o.tar", "o.tar@FILE"),
+    ],
+)
+def test_a_place_that_is_no_layout_is_written_with_what_is_attached(
+    built: Built, found: Found, tools: Tools, text: str, line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = Place.parse(text)
+    image = describe(found, LOCKED, replace(built, place=place, tag=place.tag or built.tag), tools)
+    digest = deliver(image, tools)
+    whole = Path("o.tar")
+    file = Digest.of(whole.read_bytes()) if whole.is_file() else None
+    assert f"{image.place}@{digest}" == line.replace("IMAGE", str(built.descriptor.digest)).replace("FILE", str(file))
+    if text.startswith("oci-archive"):
+        at = find_image(f"o.tar:{image.place.tag or '1'}")
+        assert at.descriptor.digest == built.descriptor.digest
+        assert {one.digest for one in at.listed} - {at.descriptor.digest} == {one.digest for one in image.attached}
+    elif text.startswith("docker"):
+        assert find_image("o.tar:wee:2").descriptor.digest == built.descriptor.digest
+    # a layout is as it always was, and written before
+    assert deliver(built, tools) == built.descriptor.digest
