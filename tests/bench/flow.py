@@ -33,7 +33,10 @@ def main() -> None:
         try:
             assert server.stdout
             server.stdout.readline()
-            for asked in ("connect", "1 3000000", "4 3000000", f"1 {_WEE_LTO}", f"4 {_WEE_LTO}", "1 50000000", "4 50000000"):
+            for asked in (
+                "connect",
+                *(f"{count} {size}" for size in (3_000_000, _WEE_LTO, 50_000_000) for count in (1, 4)),
+            ):
                 again, cpu, began = _sent_again(line), line.processor(), time.monotonic()
                 subprocess.run([*line.near, *argv, *asked.split()], cwd=here, check=True)
                 share = (line.processor() - cpu) / (time.monotonic() - began)
