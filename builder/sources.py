@@ -80,12 +80,13 @@ class _Attached:
     def referrers(self, subject: Digest) -> Sequence[Descriptor]:
         """What has this manifest as its subject, also what only a referrers index lists."""
         if self._about is None:
-            self._about = {}
+            about_whom: dict[Digest, dict[Digest, Descriptor]] = {}
             for one in self._documents(self._found.listed):
                 about = subject_of(self._read(one))
                 if about is not None:
                     plain = replace(one, annotations={})
-                    self._about.setdefault(about, {})[one.digest] = plain
+                    about_whom.setdefault(about, {})[one.digest] = plain
+            self._about = about_whom  # at once: who asks meanwhile must not see a part
         return tuple(self._about.get(subject, {}).values())
 
     def tagged(self, subject: Digest) -> Sequence[Descriptor]:

@@ -57,11 +57,16 @@ def load(found: FoundImage, tools: Tools, *, referrers: bool = True) -> Load:
     """Read all documents of a found image; what is attached to an index that it is a part of stays, and is told."""
     source = source_of(found, tools.store)
     whole = found.taken_of if referrers else None
-    with ThreadPoolExecutor(1) as pool:
-        left = pool.submit(_attached, source, whole.digest) if whole else None
+    if whole is None or source.registry is None:  # what lies on the disk is read by one at a time
         graph = gather(source, found.descriptor, referrers=referrers)
-        if left and (what := left.result()):
-            tools.reporter.note(f"left behind, as it is about all of {found.name}@{whole and whole.digest}: {what}")
+        left = _attached(source, whole.digest) if whole else ""
+    else:
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(_attached, source, whole.digest)
+            graph = gather(source, found.descriptor, referrers=referrers)
+            left = asked.result()
+    if whole and left:
+        tools.reporter.note(f"left behind, as it is about all of {found.name}@{whole.digest}: {left}")
     return Load(source=source, graph=graph, root=found.descriptor)
 
 

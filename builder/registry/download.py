@@ -134,6 +134,8 @@ def _partial(place: Path, digest: Digest) -> Iterator[_Partial | None]:
             try:
                 yield partial
             finally:
+                if partial.whole == 0:  # nothing to go on with
+                    path.unlink(missing_ok=True)
                 os.close(partial.file)
                 if not path.exists():
                     for suffix in (".whole", ".lock"):

@@ -148,10 +148,12 @@ def _everything_planted() -> Planted:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Report, Report]:
-    """Neither do they print it."""
+    """Neither do they print it, nor a token: whether they pass or fail, whose output somebody will read."""
     report = yield
     planted = _everything_planted()
-    if report.passed and planted.in_data("".join(text for _, text in report.sections).encode()):
-        report.outcome = "failed"
-        report.longrepr = f"{item.nodeid}: the password is in the captured output"
+    if what := planted.in_data("".join(text for _, text in report.sections).encode()):
+        report.sections.append(("leak", f"{item.nodeid}: a {what} is in the captured output"))
+        if report.passed:
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid}: a {what} is in the captured output"
     return report

@@ -233,7 +233,7 @@ def test_a_store_that_cannot_be_written_exits_7(
     done = ordinary_user.run([tool, "lock", "wee", "--store", closed / "store", *where], cwd=ordinary_clone)
     assert done.returncode == 7, done.stderr
     assert "Permission denied" in done.stderr
-    assert "--store" in done.stderr
+    assert "OCIBUILD_STORE" in done.stderr
 
 
 def test_a_full_disk_exits_7_and_with_room_the_same_store_goes_on(bench: Bench, peer: Callable[[str], str]) -> None:

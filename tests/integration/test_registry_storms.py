@@ -24,11 +24,12 @@ from builder.registry.transfer import push
 from builder.transit import fetch_in
 from rootfs.errors import TransferError
 from rootfs.store import DiskStore
-from rootfs.transport import HttpTransport
 from rootfs.tree import Tree, file
 from tests.conformance.scenario import MANIFEST
 from tests.fakes.profile import tools_with
 from tests.fakes.reporter import ListReporter
+from tests.peers.misbehaving import Clock
+from tests.peers.misbehaving import transport as in_no_time
 from tests.peers.quirky import Fault, Quirks, Quirky
 from tests.peers.quirkyserver import Listener
 
@@ -68,7 +69,7 @@ def serve() -> Iterator[Serve]:
             thread.start()
             stack.callback(thread.join)
             stack.callback(listener.shutdown)
-            transport = stack.enter_context(HttpTransport(sleep=lambda _: None))
+            transport = stack.enter_context(in_no_time(Clock()))
             host = f"localhost:{listener.server_port}"
             quirky.address["registry"] = f"http://{host}"
             return quirky, Registry(transport, Reference.parse(f"{host}/storm:v1"), plain_http=True)

@@ -267,6 +267,24 @@ def test_deleting_says_what_else_would_go(plain: str, modern: str, layout: Path,
     said("delete", f"{plain}/gone:1", fails=6)
 
 
+def test_a_tag_alone_goes_where_only_manifests_can_be_deleted(
+    plain: str, modern: str, peer: Peer, layout: Path, said: Said, tmp_path: Path
+) -> None:
+    for host in (plain, modern):
+        name = f"{host}/untagged"
+        said("push", str(layout), f"{name}:1", "--tag", "2")
+        assert said("delete", f"{name}:1", "--untag") == f"{name}:1"
+        assert [tag for tag in said("tags", name).split() if not tag.startswith("sha256-")] == ["2"]
+        assert said("pull", f"{name}:2", f"oci:kept-{host.partition(':')[2]}:2").endswith(digest_of(layout))
+        assert len(listed(said, f"{name}:2")) == 1
+        said("delete", f"{name}:1", "--untag", fails=6)
+        assert "--untag without a tag" in said("delete", f"{name}@{digest_of(layout)}", "--untag", fails=2)
+    with registry(peer("docker-registry"), tmp_path / "keeps", deletes=False) as host:
+        said("push", str(layout), f"{host}/kept:1")
+        assert "deletes nothing" in said("delete", f"{host}/kept:1", "--untag", fails=6)
+        assert said("pull", f"{host}/kept:1", "oci:still:1").endswith(digest_of(layout))
+
+
 def test_two_who_attach_at_once_lose_nothing(plain: str, tmp_path: Path, said: Said) -> None:
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, plain, str(tmp_path / who), who], stderr=subprocess.PIPE)

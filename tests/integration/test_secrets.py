@@ -204,6 +204,15 @@ def test_a_leak_is_found(form: str, user: User) -> None:
     assert user.leaks([f"GET /?x={form} HTTP/1.1\r\n".encode()]) in (["sent: password"], ["sent: account"])
 
 
+def test_a_token_is_known_by_its_form(user: User, guarded: GuardedRegistry) -> None:
+    """Also where nobody learnt it from the wire."""
+    tokens = (guarded.tokens.token(USER, ["repository:a:pull"]), f"quirky-{'0123456789abcdef' * 2}")
+    for token in tokens:
+        assert user.planted.in_data(f"error: Bearer {token}".encode()) == "token"
+        assert user.planted.sent(f"GET /?x={token} HTTP/1.1\r\n".encode()) == "token"
+    assert user.planted.in_data(b"eyJ.eyJ.x quirky-1 sha256:" + b"0" * 64) == ""
+
+
 def test_what_may_be_sent_and_what_not(user: User) -> None:
     assert user.leaks([b"GET / HTTP/1.1\r\nAuthorization: Basic cG9ydGVyOm9wZW4gc2VzYW1l\r\n\r\n"]) == []
     bearer = b"GET / HTTP/1.1\r\nAuthorization: Bearer abc.def-ghi\r\n\r\n"

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 _AUTHORIZATION = re.compile(rb"(?im)^authorization:[^\r\n]*\r?$")
+_TOKEN = re.compile(rb"\beyJ[\w-]{16,}\.eyJ[\w-]{16,}\.[\w-]{32,}|\bquirky-[0-9a-f]{32}\b")
 _BEARER = re.compile(rb"(?im)^authorization: *bearer +([^\r\n]+?)\r?$")
 
 
@@ -39,8 +40,9 @@ class Planted:
         self.add("account", f"{user}:{password}")
 
     def in_data(self, data: bytes) -> str:
-        """Which secret is in it; "" for none."""
-        return next((what for form, what in self._forms.items() if form in data), "")
+        """Which secret is in it, or whether a token of the token servers of tests/peers; "" for none."""
+        found = next((what for form, what in self._forms.items() if form in data), "")
+        return found or ("token" if _TOKEN.search(data) else "")
 
     def in_files(self, place: Path, allowed: Iterable[Path] = ()) -> list[str]:
         """The files below a place, and names of files, that have one; `allowed` are files that shall have it."""

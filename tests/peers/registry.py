@@ -22,10 +22,11 @@ def registry(
     basic_auth: bool = False,
     tls: Mapping[str, object] | None = None,
     auth: Mapping[str, object] | None = None,
+    deletes: bool = True,
 ) -> Iterator[str]:
     """`localhost:PORT` of a registry that keeps its blobs below `place`; with `basic_auth`, USER and PASSWORD.
 
-    `tls` and `auth` are the sections of its configuration.
+    `tls` and `auth` are the sections of its configuration; `deletes` is whether it deletes manifests.
 
     `program` is the path of docker-registry (the fixture `peer` finds it).
     """
@@ -34,6 +35,8 @@ def registry(
     config = place / "config.json"  # YAML, of which JSON is a part
     value = _config(place, port, basic_auth)
     value |= {"auth": auth} if auth else {}
+    if not deletes:
+        value["storage"] = {"filesystem": {"rootdirectory": str(place / "blobs")}}
     if tls:
         value["http"] = {"addr": f"127.0.0.1:{port}", "tls": tls}
     config.write_text(json.dumps(value))
