@@ -251,7 +251,8 @@ class Files:
                 if before is not entry and (
                     entry.kind is not Kind.DIRECTORY or replace(before, mtime=entry.mtime) != entry
                 ):
-                    raise IntegrityError("a layer holds a path twice", at=f"{layer}: {entry.path}")
+                    hint = "`ocibuild check` tells all that is wrong with the image"
+                    raise IntegrityError("a layer holds a path twice", at=f"{layer}: {entry.path}", hint=hint)
                 self._put(entry)
 
     def tree(self) -> Tree:

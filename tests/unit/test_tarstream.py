@@ -169,6 +169,7 @@ def test_cut_anywhere_it_is_refused_or_lacks_only_its_end(compression: str) -> N
         WHOLE + WHOLE,
         WHOLE[:512] + b"\1" * 512 + WHOLE[1024:],
     ],
+    ids=["nothing", "text", "gzip", "zstd", "xz", "bzip2", "packed text", "one byte more", "two", "damaged"],
 )
 def test_what_is_no_tar_or_more_than_one(data: bytes) -> None:
     with pytest.raises(IntegrityError):
