@@ -39,7 +39,7 @@ HUGE = 5_000_000_000
 TABLES = ("link", "tls", "docker-registry", "olareg", "memory")
 IMAGES = ("wee-lto", "20", "200")
 _LONG = ("200",)  # not over the link: minutes, and nothing but its speed
-_BUILT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ocibuild-peers/bin"
+BUILT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ocibuild-peers/bin"
 _CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])))"
 _OUTER = "import resource, subprocess, sys; status = subprocess.call(sys.argv[2:]); "
 _OUTER += "open(sys.argv[1], 'w').write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)); sys.exit(status)"
@@ -279,7 +279,7 @@ def alone(layout: Path, target: Path, name: str) -> Path:
 
 def program(name: str) -> str | None:
     """The path of a peer: what tests/peers/build built, or what the system has."""
-    found = sorted(_BUILT.glob(f"{name}-v*"))
+    found = sorted(BUILT.glob(f"{name}-v*"))
     return str(found[-1]) if found else shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
 
 
