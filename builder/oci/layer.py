@@ -185,7 +185,7 @@ def pack(
         if level >= codec.whole:
             stored = store.put(_frame(parts, store, level, hasher.update))
         else:
-            kind = {"kind": "section", "revision": 2, "codec": f"{name}:{level}"}
+            kind = {"kind": "section", "revision": 3, "codec": f"{name}:{level}"}
             packer = _Packer(store=store, kind=kind, workers=workers, hasher=hasher)
             with ThreadPoolExecutor(workers, thread_name_prefix="pack") as pool:
                 stored = store.put(packer.layer(parts, lambda block: pool.submit(compress, block)))

@@ -65,7 +65,7 @@ def pack_stream(
         return Layer(descriptor=made.descriptor, diff_id=made.diff_id, created_by=created_by)
     workers = min(threads or max(2, len(os.sched_getaffinity(0))), _MOST_WORKERS)
     line = _Line(workers=workers, on_block=on_block)
-    with ThreadPoolExecutor(workers, "pack") as pool, ThreadPoolExecutor(1, "hash") as hashing:
+    with ThreadPoolExecutor(workers, "pack", _after_others) as pool, ThreadPoolExecutor(1, "hash") as hashing:
         blocks = line.blocks(members)
         if level >= codec.whole:
             pieces = line.one_frame(blocks, hashing, level)
@@ -77,6 +77,12 @@ def pack_stream(
         diff_id=Digest("sha256", line.hasher.hexdigest()),
         created_by=created_by,
     )
+
+
+def _after_others() -> None:
+    """A worker lets the thread go first that reads, and so feeds all of them (Linux: nice is each thread's own)."""
+    with suppress(OSError):
+        os.nice(5)
 
 
 class _Filled(NamedTuple):

@@ -27,6 +27,14 @@ def test_what_was_put_can_be_read(store: Store) -> None:
     assert read_blob(store, stored.digest) == b"abc"
 
 
+def test_large_and_small_chunks_are_counted_in_order(store: Store) -> None:
+    chunks = [bytes([number]) * size for number, size in enumerate([1, 1 << 20, 7, 1 << 18, (1 << 18) - 1, 1 << 19])]
+    stored = store.put(iter(chunks))
+    assert stored.digest == Digest.of(b"".join(chunks))
+    with store.open(stored.digest) as stream:
+        assert stream.read() == b"".join(chunks)
+
+
 def test_what_was_not_put_is_not_there(store: Store) -> None:
     assert not store.exists(Digest.of(b"x"))
     with pytest.raises(IntegrityError):
