@@ -206,7 +206,7 @@ class _Counted:
         check(digest, self.size, expect=expect, size=self._limit)
         return Stored(digest=digest, size=self.size)
 
-    def _count(self, chunk: bytes) -> None:
+    def _count(self, chunk: bytes | bytearray | memoryview) -> None:
         """A large one is counted by a thread, while it is written and the next is made; never one that may change."""
         self._settle()
         if isinstance(chunk, bytes) and len(chunk) >= _ASIDE:
