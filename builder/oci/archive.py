@@ -14,6 +14,7 @@ import tarfile
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -201,21 +202,10 @@ def _plain(path: Path) -> BinaryIO:
 
 def _spooled() -> BinaryIO:
     """All that comes on stdin."""
-    with os.fdopen(os.dup(0), "rb") as stdin:
-        target = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - it is what is returned
-        try:
-            shutil.copyfileobj(stdin, target, _CHUNK)
-        except OSError as error:
-            target.close()
-            raise host_error(error, Path(tempfile.gettempdir())) from error
-        except BaseException:
-            target.close()
-            raise
-    if not target.tell():
-        target.close()
-        raise UsageError("nothing came on stdin", hint="pipe an archive into it; it can be read only once")
-    target.flush()
-    target.seek(0)
+    with os.fdopen(os.dup(0), "rb") as stdin, _temporary() as target:
+        shutil.copyfileobj(stdin, target, _CHUNK)
+        if not target.tell():
+            raise UsageError("nothing came on stdin", hint="pipe an archive into it; it can be read only once")
     return target
 
 
@@ -229,26 +219,33 @@ def _decompressed(source: BinaryIO, is_gzip: bool, path: Path) -> BinaryIO:
         else zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
     )
     size = os.fstat(source.fileno()).st_size
-    target = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - it is what is returned
+    with _temporary() as target:
+        try:
+            while chunk := packed.read(_CHUNK):
+                target.write(chunk)
+                if target.tell() > max(_FREE, _RATIO * size):
+                    because = f"over {target.tell()} bytes come out of {size}"
+                    hint = "if you trust it, decompress it and name the .tar"
+                    raise IntegrityError("a decompression bomb", at=str(path), because=because, hint=hint)
+        except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
+            raise IntegrityError("the archive cannot be decompressed", at=str(path), because=str(error)) from error
+    return target
+
+
+@contextmanager
+def _temporary() -> Iterator[BinaryIO]:
+    """A nameless file, open at its beginning when it is filled, and closed when that fails."""
+    target = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 - it outlives the block
     try:
-        while chunk := packed.read(_CHUNK):
-            target.write(chunk)
-            if target.tell() > max(_FREE, _RATIO * size):
-                because = f"over {target.tell()} bytes come out of {size}"
-                hint = "if you trust it, decompress it and name the .tar"
-                raise IntegrityError("the archive is a decompression bomb", at=str(path), because=because, hint=hint)
-    except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
-        target.close()
-        raise IntegrityError("the archive cannot be decompressed", at=str(path), because=str(error)) from error
+        yield target
+        target.flush()
+        target.seek(0)
     except OSError as error:
         target.close()
         raise host_error(error, Path(tempfile.gettempdir())) from error
     except BaseException:
         target.close()
         raise
-    target.flush()
-    target.seek(0)
-    return target
 
 
 def _members(stream: BinaryIO, path: Path) -> dict[str, Member]:

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,9 @@ import pytest
 from rootfs.store import DiskStore
 from tests.conftest import OrdinaryUser
 from tests.peers.mirror import Mirror, serve
+from tests.peers.olareg import olareg
 from tests.peers.planted import Planted
-from tests.peers.registry import PASSWORD, USER
+from tests.peers.registry import PASSWORD, USER, registry
 
 RECIPE = "recipes/wee.toml"
 ACCOUNT_FILES = ("auth.json", "config.json")
@@ -119,6 +120,20 @@ def served(
     upstream = {"debian": debian_mirror, "debian-security": debian_security_mirror}
     with serve(upstream, tmp_path_factory.mktemp("mirror")) as mirror:
         yield mirror
+
+
+@pytest.fixture(scope="module")
+def plain(peer: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """docker-registry, which has no referrers API."""
+    with registry(peer("docker-registry"), tmp_path_factory.mktemp("registry")) as host:
+        yield host
+
+
+@pytest.fixture(scope="module")
+def modern(peer: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """olareg, which has it, sets several tags at once and deletes tags."""
+    with olareg(peer("olareg"), tmp_path_factory.mktemp("olareg")) as host:
+        yield host
 
 
 @pytest.fixture(autouse=True)

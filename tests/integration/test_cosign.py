@@ -15,8 +15,6 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_pack_verb import ocibuild
-from tests.peers.olareg import olareg
-from tests.peers.registry import registry
 from tests.peers.zot import zot
 
 pytestmark = pytest.mark.peer
@@ -59,20 +57,6 @@ def cosign(peer: Peer, tmp_path_factory: pytest.TempPathFactory) -> Cosign:
     found = Cosign(peer("cosign"), tmp_path_factory.mktemp("cosign"))
     found.does("generate-key-pair")
     return found
-
-
-@pytest.fixture(scope="module")
-def plain(peer: Peer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A registry without the referrers API."""
-    with registry(peer("docker-registry"), tmp_path_factory.mktemp("registry")) as host:
-        yield host
-
-
-@pytest.fixture(scope="module")
-def modern(peer: Peer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One that has it."""
-    with olareg(peer("olareg"), tmp_path_factory.mktemp("olareg")) as host:
-        yield host
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +58,6 @@ with HttpTransport() as transport:
         store.put([manifest])
         push(store, Descriptor.of(MANIFEST, manifest), registry, [], ListReporter())
 """
-
-
-@pytest.fixture(scope="module")
-def plain(peer: Peer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """docker-registry, which has no referrers API."""
-    with registry(peer("docker-registry"), tmp_path_factory.mktemp("registry")) as host:
-        yield host
-
-
-@pytest.fixture(scope="module")
-def modern(peer: Peer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """olareg, which has it, sets several tags at once and deletes tags."""
-    with olareg(peer("olareg"), tmp_path_factory.mktemp("olareg")) as host:
-        yield host
 
 
 @pytest.fixture

@@ -40,21 +40,6 @@ def store() -> MemoryStore:
 
 
 @pytest.fixture
-def server() -> MemoryRegistry:
-    return MemoryRegistry()
-
-
-@pytest.fixture
-def transport(server: MemoryRegistry) -> FakeTransport:
-    return FakeTransport(server)
-
-
-@pytest.fixture
-def registry(transport: FakeTransport) -> Registry:
-    return Registry(transport, Reference.parse("r.example.org/a"))
-
-
-@pytest.fixture
 def reporter() -> ListReporter:
     return ListReporter()
 

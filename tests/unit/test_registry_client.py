@@ -43,16 +43,6 @@ class Ticks:
 
 
 @pytest.fixture
-def server() -> MemoryRegistry:
-    return MemoryRegistry()
-
-
-@pytest.fixture
-def transport(server: MemoryRegistry) -> FakeTransport:
-    return FakeTransport(server)
-
-
-@pytest.fixture
 def ticks() -> Ticks:
     return Ticks()
 

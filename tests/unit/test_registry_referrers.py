@@ -10,7 +10,6 @@ import pytest
 from builder.oci.descriptor import INDEX, MANIFEST, Descriptor
 from builder.oci.layout import referrers_tag
 from builder.registry.client import Registry
-from builder.registry.reference import Reference
 from builder.registry.referrers import enlist, entry, in_fallback, listed, subject_of
 from rootfs.digest import Digest, canonical_json
 from rootfs.errors import IntegrityError, TransferError
@@ -24,21 +23,6 @@ OURS, THEIRS = (
     Descriptor(media_type=MANIFEST, digest=Digest.of(data), size=3, artifact_type="text/plain")
     for data in (b"ours", b"theirs")
 )
-
-
-@pytest.fixture
-def server() -> MemoryRegistry:
-    return MemoryRegistry()
-
-
-@pytest.fixture
-def transport(server: MemoryRegistry) -> FakeTransport:
-    return FakeTransport(server)
-
-
-@pytest.fixture
-def registry(transport: FakeTransport) -> Registry:
-    return Registry(transport, Reference.parse("r.example.org/a"))
 
 
 def put(server: MemoryRegistry, value: dict[str, Any], media_type: str = INDEX) -> None:

@@ -60,21 +60,6 @@ def store() -> MemoryStore:
     return MemoryStore()
 
 
-@pytest.fixture
-def server() -> MemoryRegistry:
-    return MemoryRegistry()
-
-
-@pytest.fixture
-def transport(server: MemoryRegistry) -> FakeTransport:
-    return FakeTransport(server)
-
-
-@pytest.fixture
-def registry(transport: FakeTransport) -> Registry:
-    return Registry(transport, Reference.parse("r.example.org/a"))
-
-
 def actions(transfers: tuple[Transfer, ...]) -> set[Action]:
     return {transfer.action for transfer in transfers}
 
