@@ -6,7 +6,7 @@ Law: calls the modules in order; makes no decision that is a recipe's or a modul
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from builder.registry.source import gather, store_source
 from builder.suites import with_keys
 from builder.target import Place
 from builder.tools import Tools
-from builder.transit import Delivered, Load, Target, push_to
+from builder.transit import Delivered, Load, Target, push_each
 from builder.trust.attach import attach
 from builder.trust.attest import attest
 from rootfs.architecture import Architecture
@@ -217,10 +217,11 @@ def targets_of(tag: str, references: Sequence[Reference], connect: Connect) -> l
     return [Target(registry=connect(replace(one, tag=None)), tags=(one.tag or tag,)) for one in references]
 
 
-def push_image(built: Built, targets: Sequence[Target], tools: Tools, ahead: Ahead | None = None) -> list[Delivered]:
-    """Push a built image, and what is attached to it, to every target; see `transit.push_to`."""
-    what = load_of(built, tools)
-    return [push_to(what, target, tools, earlier=ahead.of(target.registry) if ahead else None) for target in targets]
+def push_image(
+    built: Built, targets: Sequence[Target], tools: Tools, ahead: Ahead | None = None
+) -> Iterator[Delivered]:
+    """Push a built image, and what is attached to it, to one target after the other; see `transit.push_each`."""
+    yield from push_each(load_of(built, tools), targets, tools, ahead=ahead)
 
 
 def load_of(built: Built, tools: Tools) -> Load:

@@ -7,10 +7,10 @@ goes from one registry to another never touches the disk.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.finding import Connect, FoundImage
 from builder.oci.descriptor import REF_NAME, Descriptor
@@ -25,6 +25,9 @@ from builder.sources import source_of, tag_of
 from builder.tools import Tools
 from rootfs.digest import Digest
 from rootfs.errors import TransferError, UsageError
+
+if TYPE_CHECKING:
+    from builder.registry.ahead import Ahead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +123,16 @@ def push_to(
     outcome = send(what.graph, what.source, target.registry, target.tags, tools.reporter, check=check, earlier=earlier)
     made = receipt(target.registry, outcome, retries=_retries(tools) - before)
     return Delivered(reference=target.registry.reference, outcome=outcome, receipt=made)
+
+
+def push_each(
+    what: Load, targets: Sequence[Target], tools: Tools, *, check: bool = False, ahead: Ahead | None = None
+) -> Iterator[Delivered]:
+    """Push to one repository after the other, each told where there are several."""
+    for target in targets:
+        if len(targets) > 1:
+            tools.reporter.note(f"to {target.registry.reference.name}")
+        yield push_to(what, target, tools, check=check, earlier=ahead.of(target.registry) if ahead else None)
 
 
 def fetch_in(found: FoundImage, tools: Tools, *, referrers: bool = True) -> tuple[Load, tuple[Descriptor, ...]]:

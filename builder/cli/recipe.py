@@ -24,7 +24,7 @@ from builder.app import (
 )
 from builder.cli.caching import caching
 from builder.cli.options import recipe_options, settings_options, takes_stdout
-from builder.cli.sending import check_receipt, show_plans, write_receipt
+from builder.cli.sending import all_done, check_receipt, show_plans
 from builder.cli.start import begin, reaching
 from builder.profiles import with_profile
 from builder.registry.ahead import Ahead
@@ -105,8 +105,7 @@ def command(
                     return
                 if goals:
                     accept(found, built, tools)
-                pushed = push_image(built, goals, tools, ahead)
-            write_receipt(receipt, [one.receipt for one in pushed])
+                pushed = all_done(push_image(built, goals, tools, ahead), receipt)
     _tell(built, digest, pushed, as_json=as_json)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from builder.look.tables import table
 from builder.registry.receipt import Plan
 from builder.registry.reference import Reference
 from builder.tools import Tools
-from builder.transit import Delivered, load, plan_push, push_to, targets
+from builder.transit import Delivered, load, plan_push, push_each, targets
 from rootfs.digest import canonical_json
 from rootfs.files import replacing, require_replaceable
 
@@ -60,18 +60,22 @@ def send_found(
         plans = [plan_push(what, goal, check=check) for goal in goals]
         show_plans(plans, receipt, as_json=as_json)
         return
-    done: list[Delivered] = []
-    try:
-        for goal in goals:
-            if len(goals) > 1:
-                tools.reporter.note(f"to {goal.registry.reference.name}")
-            done.append(push_to(what, goal, tools, check=check))
-    finally:
-        write_receipt(receipt, [one.receipt for one in done])
+    done = all_done(push_each(what, goals, tools, check=check), receipt)
     if as_json:
         click.echo(json.dumps([one.receipt for one in done]))
     for one in () if as_json else done:
         click.echo(f"{one.reference.name}@{one.outcome.digest}")
+
+
+def all_done(pushes: Iterable[Delivered], receipt: Path | None) -> list[Delivered]:
+    """Every push; the receipt has those that were done, also when one fails."""
+    done: list[Delivered] = []
+    try:
+        for one in pushes:
+            done.append(one)  # noqa: PERF402 (what came before a failure is kept)
+    finally:
+        write_receipt(receipt, [one.receipt for one in done])
+    return done
 
 
 def show_plans(plans: Sequence[Plan], receipt: Path | None, *, as_json: bool) -> None:

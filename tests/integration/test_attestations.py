@@ -96,7 +96,7 @@ def test_the_packages_are_those_that_dpkg_lists(
 def test_they_are_pushed_before_the_tag_is_set(peer: Callable[[str], str], tmp_path: Path) -> None:
     one, tools = built(tmp_path)
     with registry(peer("docker-registry"), tmp_path / "registry") as host:
-        push_image(one, targets_of(one.tag, references_of([f"{host}/some/image:1"]), connect), tools)
+        list(push_image(one, targets_of(one.tag, references_of([f"{host}/some/image:1"]), connect), tools))
         there = connect(Reference.parse(f"{host}/some/image:1"))
         for attached in one.attached:
             _, data = there.get_manifest(attached.digest)
@@ -111,7 +111,7 @@ def test_they_are_pushed_before_the_tag_is_set(peer: Callable[[str], str], tmp_p
 def test_a_registry_with_the_referrers_api_lists_them(peer: Callable[[str], str], tmp_path: Path) -> None:
     one, tools = built(tmp_path)
     with olareg(peer("olareg"), tmp_path / "registry") as host:
-        push_image(one, targets_of(one.tag, references_of([f"{host}/some/image:1"]), connect), tools)
+        list(push_image(one, targets_of(one.tag, references_of([f"{host}/some/image:1"]), connect), tools))
         url = f"http://{host}/v2/some/image/referrers/{one.descriptor.digest}"
         with urllib.request.urlopen(url) as answer:
             listed = json.load(answer)["manifests"]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from builder.cli.deliver import deliver
-from builder.cli.sending import send_found
+from builder.cli.sending import all_done, send_found
 from builder.finding import stored_image
 from builder.registry.client import Registry
 from builder.registry.reference import Reference
 from builder.tools import Tools
+from builder.transit import Delivered, Target, load, push_each
+from rootfs.errors import TransferError
 from rootfs.tree import Tree, file
 from tests.fakes.registry import MemoryRegistry
 from tests.fakes.reporter import ListReporter
@@ -52,3 +55,19 @@ def test_each_of_several_repositories_is_named_before_what_goes_there(push: Push
         if len(wanted) > 1:
             first, second = (events.index(("note", f"to {name}")) for name in wanted)
             assert any(str(task).startswith("push ") for _, task in events[first:second])
+
+
+def test_a_receipt_has_the_pushes_before_the_one_that_failed(tmp_path: Path) -> None:
+    tools = tools_in(tmp_path)
+    image = image_of(Tree([file("x", b"x")]), tools)
+    what = load(stored_image(image.descriptor, tools.store, "it"), tools)
+    goals = [Target(registry=reach(Reference.parse(f"{name}.example.org/a")), tags=("1",)) for name in "rs"]
+
+    def pushes() -> Iterator[Delivered]:
+        yield next(push_each(what, goals, tools))
+        raise TransferError("the second one is down")
+
+    with pytest.raises(TransferError):
+        all_done(pushes(), tmp_path / "receipt.json")
+    (told,) = json.loads((tmp_path / "receipt.json").read_bytes())
+    assert told["digest"] == str(image.descriptor.digest)
