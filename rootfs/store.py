@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 from typing import BinaryIO
 
 from rootfs.digest import Digest, canonical_json
@@ -32,7 +31,6 @@ FRESH = 1800.0
 _TRIES = 3
 _FLUSHED = 64 << 20  # bytes of a blob after which the disk begins with them, while the rest is made
 _READ_SIZE = 1 << 18
-_ASIDE = 1 << 18  # bytes from which on a chunk is worth a thread
 
 
 class DiskStore:
@@ -189,11 +187,10 @@ class _Counted:
         self._chunks = chunks
         self._hasher = hashlib.new(algorithm)
         self._limit = limit
-        self._aside: Thread | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self._chunks:
-            self._count(chunk)
+            self._hasher.update(chunk)
             self.size += len(chunk)
             yield chunk
             if self._limit is not None and self.size > self._limit:
@@ -201,24 +198,9 @@ class _Counted:
 
     def checked(self, expect: Digest | None) -> Stored:
         """What came; IntegrityError unless it is what was expected."""
-        self._settle()
         digest = Digest(self._hasher.name, self._hasher.hexdigest())
         check(digest, self.size, expect=expect, size=self._limit)
         return Stored(digest=digest, size=self.size)
-
-    def _count(self, chunk: bytes | bytearray | memoryview) -> None:
-        """A large one is counted by a thread, while it is written and the next is made; never one that may change."""
-        self._settle()
-        if isinstance(chunk, bytes) and len(chunk) >= _ASIDE:
-            self._aside = Thread(target=self._hasher.update, args=(chunk,))
-            self._aside.start()
-        else:
-            self._hasher.update(chunk)
-
-    def _settle(self) -> None:
-        if self._aside is not None:
-            self._aside.join()
-            self._aside = None
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
