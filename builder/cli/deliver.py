@@ -16,9 +16,9 @@ from builder.oci.layout import check_name
 from builder.places import WHOLE, write_place
 from builder.registry.reference import Reference
 from builder.registry.source import Source, gather, store_source
-from builder.registry.transfer import send
 from builder.target import Place
 from builder.tools import Tools
+from builder.transit import Load, Target, push_each
 from rootfs.errors import UsageError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -76,11 +76,10 @@ def deliver(
     if place is not None:
         lines.append(f"{place}@{write_place(place, tools.store, descriptor, reporter=tools.reporter)}")
     source = source or store_source(tools.store)
-    for reference in references:
-        if len(references) > 1:
-            tools.reporter.note(f"to {reference.name}")
-        send(gather(source, descriptor), source, reach(reference), [str(reference.tag)], tools.reporter)
-        lines.append(f"{reference.name}@{descriptor.digest}")
+    if references:
+        what = Load(source=source, graph=gather(source, descriptor), root=descriptor)
+        wanted = [Target(registry=reach(reference), tags=(str(reference.tag),)) for reference in references]
+        lines += [f"{one.reference.name}@{descriptor.digest}" for one in push_each(what, wanted, tools)]
     return lines
 
 

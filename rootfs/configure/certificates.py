@@ -18,7 +18,7 @@ from rootfs.tree import FileEntry, Kind, directory, file, symlink
 
 _SHIPPED = "usr/share/ca-certificates"
 _CERTS = "etc/ssl/certs"
-# no possessive group: before 3.11.5 `re` finds nothing by one that holds a repetition (CPython gh-106052)
+# no possessive group: of Python 3.11.2 (not of 3.11.7) `re` finds nothing by it, without a word
 _PEM = re.compile(rb"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----\s([^-]*(?:-(?!----END)[^-]*)*)-----END")
 # X.680 tags; the ones OpenSSL makes canonical (ASN1_MASK_CANON), each with its Python encoding
 _SEQUENCE, _SET, _VERSION, _UTF8 = 0x30, 0x31, 0xA0, 0x0C
